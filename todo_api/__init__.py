@@ -1,0 +1,11 @@
+"""The backend of a todo application: users and their tasks over HTTP, kept in PostgreSQL."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+
+
+def folder(name: str) -> Path:
+    """Where ``sql`` or ``migrations`` lies: inside an installed package, beside it in a checkout."""
+    installed = _PACKAGE / name
+    return installed if installed.is_dir() else _PACKAGE.parent / name

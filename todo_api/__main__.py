@@ -1,0 +1,225 @@
+"""The command line: serve, migrate, look after users."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from uuid import UUID
+
+import click
+import psycopg
+import uvicorn
+
+from todo_api import embedded, logs, migrate, settings
+from todo_api.app import create_app
+from todo_api.queries import Statement
+from todo_api.users import ADD, GET, User
+
+FIND = Statement("users/find", User)
+LIST = Statement("users/list", User)
+DELETE = Statement("users/delete", User)
+
+DATABASE_URL = "DATABASE_URL"
+
+
+@click.group()
+@click.version_option(package_name="todo-api", message="%(version)s")
+def cli() -> None:
+    """Tasks of users, over HTTP, kept in PostgreSQL.
+
+    Settings come from the environment and from .env in the current directory;
+    .env.example explains each. Without DATABASE_URL a PostgreSQL of its own
+    keeps the data in DATA_DIR.
+    """
+
+
+@cli.command()
+@click.option("--host", help="Address to listen on, instead of HOST.")
+@click.option("--port", help="Port to listen on, instead of PORT.")
+@click.option("--workers", help="Processes that serve, instead of WORKERS.")
+@click.option("--migrate", "migrate_first", is_flag=True, help="Apply pending migrations first.")
+def serve(host: str | None, port: str | None, workers: str | None, migrate_first: bool) -> None:
+    """Serve the API until SIGTERM or Ctrl-C.
+
+    Refuses to start while migrations are pending, unless it may apply them:
+    with --migrate, or on a PostgreSQL of its own.
+    """
+    # The workers are processes of their own: what they need to know is in the environment.
+    given = {"HOST": host, "PORT": port, "WORKERS": workers}
+    os.environ.update({name: value for name, value in given.items() if value is not None})
+    configuration = settings.load()
+    with _stopping_cleanly(), _database(configuration) as url:
+        if migrate_first or configuration.database_url is None:
+            migrate.apply(configuration.migrations_database_url or url, _say)
+        elif pending := migrate.pending(url):
+            raise click.ClickException(
+                f"The schema is behind by {len(pending)} migration(s): run 'todo-api migrate', or serve with --migrate."
+            )
+        os.environ[DATABASE_URL] = url
+        _say(f"Documentation: http://{configuration.host}:{configuration.port}/schema")
+        uvicorn.run(
+            "todo_api.app:create_app",
+            factory=True,
+            host=configuration.host,
+            port=configuration.port,
+            workers=configuration.workers,
+            log_config=logs.config(configuration.log_level),
+            access_log=False,
+            server_header=False,
+        )
+
+
+@cli.command(name="migrate")
+def migrate_() -> None:
+    """Apply every migration that is pending."""
+    with _migrations_database() as url:
+        migrate.apply(url, _say)
+        _say("The schema is current.")
+
+
+@cli.command()
+@click.argument("migration", required=False)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def rollback(migration: str | None, yes: bool) -> None:
+    """Take back the newest migration, or all those after MIGRATION, with the data in them."""
+    with _migrations_database() as url:
+        applied = [name for name in migrate.known() if name in migrate.applied(url)]
+        if migration is not None and migration not in applied:
+            raise click.ClickException(f"No applied migration is named {migration!r}: see 'todo-api migrations'.")
+        names = applied[applied.index(migration) + 1 :] if migration else applied[-1:]
+        if not names:
+            _say("There is nothing to take back.")
+            return
+        if not yes:
+            click.confirm(f"Take back {', '.join(reversed(names))}, and lose what is in them?", abort=True)
+        migrate.roll_back(url, names, _say)
+
+
+@cli.command()
+def migrations() -> None:
+    """Show which migrations are applied, and when."""
+    with _migrations_database() as url:
+        applied = migrate.applied(url)
+    for name in migrate.known():
+        click.echo(f"{name:32} {applied[name]:%Y-%m-%d %H:%M:%S} UTC" if name in applied else f"{name:32} pending")
+
+
+@cli.group(name="users")
+def users_() -> None:
+    """Add, list and delete users."""
+
+
+@users_.command()
+@click.argument("email")
+def add(email: str) -> None:
+    """Add a user and print the id."""
+    with _connection() as connection:
+        try:
+            rows = connection.execute(ADD.text, {"email": email}).fetchall()
+        except psycopg.errors.UniqueViolation:
+            raise click.ClickException(f"{email} is taken.") from None
+        except psycopg.errors.CheckViolation:
+            raise click.ClickException(f"{email!r} is not an email address.") from None
+    click.echo(User(*rows[0]).id)
+
+
+@users_.command(name="list")
+def list_() -> None:
+    """Print every user: id, email, since when."""
+    with _connection() as connection:
+        for row in connection.execute(LIST.text):
+            user = User(*row)
+            click.echo(f"{user.id}  {user.created_at:%Y-%m-%d %H:%M}  {user.email}")
+
+
+@users_.command()
+@click.argument("user")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(user: str, yes: bool) -> None:
+    """Delete USER (an id or an email) and all their tasks."""
+    with _connection() as connection:
+        try:
+            found = connection.execute(GET.text, {"user_id": UUID(user)}).fetchall()
+        except ValueError:
+            found = connection.execute(FIND.text, {"email": user}).fetchall()
+        if not found:
+            raise click.ClickException(f"There is no user {user}.")
+        doomed = User(*found[0])
+        if not yes:
+            click.confirm(f"Delete {doomed.email} ({doomed.id}) and all their tasks?", abort=True)
+        connection.execute(DELETE.text, {"user_id": doomed.id})
+
+
+@cli.command()
+def openapi() -> None:
+    """Print the OpenAPI document."""
+    import json
+
+    click.echo(json.dumps(create_app(settings.Settings(database_url="postgresql://")).openapi_schema.to_schema(), indent=2))
+
+
+def main() -> None:
+    """Run the command line; every mistake that is the operator's ends in one sentence."""
+    try:
+        cli()
+    except settings.SettingsError as error:
+        _fail(str(error), 2)
+    except (migrate.MigrationError, embedded.EmbeddedError) as error:
+        _fail(str(error), 1)
+
+
+def _fail(sentence: str, status: int) -> None:
+    click.echo(f"Error: {sentence}", err=True)
+    sys.exit(status)
+
+
+def _say(sentence: str) -> None:
+    click.echo(sentence, err=True)
+
+
+@contextmanager
+def _database(configuration: settings.Settings) -> Iterator[str]:
+    """The URL of the database that is configured, or of one that runs as long as the context."""
+    if configuration.database_url is not None:
+        yield configuration.database_url
+        return
+    _say(f"Data: {configuration.data_dir} (a PostgreSQL of this service's own; DATABASE_URL names another)")
+    with embedded.running(configuration.data_dir) as url:
+        yield url
+
+
+@contextmanager
+def _migrations_database() -> Iterator[str]:
+    configuration = settings.load()
+    with _database(configuration) as url:
+        yield configuration.migrations_database_url or url
+
+
+@contextmanager
+def _connection() -> Iterator[psycopg.Connection]:
+    with _database(settings.load()) as url:
+        try:
+            with psycopg.connect(url, autocommit=True, application_name="todo-api users") as connection:
+                yield connection
+        except psycopg.OperationalError as error:
+            raise click.ClickException(" ".join(str(error).split())) from None
+
+
+@contextmanager
+def _stopping_cleanly() -> Iterator[None]:
+    """Leave by an exception on SIGTERM: uvicorn, once it has drained, sends itself the signal again."""
+
+    def leave(_signal: int, _frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The one place where everything is wired."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from litestar import Litestar
+from litestar.config.cors import CORSConfig
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin, YamlRenderPlugin
+from litestar.plugins import ReceiveRoutePlugin
+from litestar.routes import BaseRoute, HTTPRoute
+from litestar.types import Guard
+
+from todo_api import problems, settings
+from todo_api.database import PooledExecutor, make_pool, opened
+from todo_api.edge import Edge
+from todo_api.queries import Queries
+from todo_api.requests import StrictRequest
+from todo_api.tasks import TaskController
+from todo_api.users import UserController
+
+
+def create_app(configuration: settings.Settings | None = None, *, guards: Sequence[Guard] = ()) -> Litestar:
+    """The application, from the given settings or those of the environment.
+
+    ``guards`` stand before every resource: this is where authorization comes in.
+    """
+    configuration = configuration or settings.load()
+    pool = make_pool(configuration)
+    queries = Queries(PooledExecutor(pool))
+
+    @asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
+        async with opened(pool):
+            yield
+
+    app = Litestar(
+        route_handlers=[UserController, TaskController],
+        dependencies={"queries": Provide(lambda: queries, sync_to_thread=False)},
+        guards=guards,
+        lifespan=[lifespan],
+        request_class=StrictRequest,
+        request_max_body_size=64 * 1024,
+        exception_handlers={Exception: problems.respond},
+        cors_config=_cors(configuration.cors_allow_origins),
+        plugins=[EveryMethod()],
+        logging_config=None,
+        openapi_config=OpenAPIConfig(
+            title="todo-api",
+            version="0.1.0",
+            path="/schema",
+            use_handler_docstrings=True,
+            render_plugins=[SwaggerRenderPlugin(), JsonRenderPlugin(), YamlRenderPlugin()],
+        ),
+    )
+    app.asgi_handler = Edge(app.asgi_handler)
+    return app
+
+
+class EveryMethod(ReceiveRoutePlugin):
+    """Has HEAD answered wherever GET is, and leaves OPTIONS to the exception handler.
+
+    Litestar's own OPTIONS handler names the first method of a path only; its 405 names them all.
+    """
+
+    def receive_route(self, route: BaseRoute) -> None:
+        """Complete the methods of a route that was just registered."""
+        if isinstance(route, HTTPRoute):
+            handlers = route.route_handler_map
+            handlers.pop("OPTIONS")
+            if "GET" in handlers:
+                handlers["HEAD"] = handlers["GET"]
+
+
+def _cors(origins: Sequence[str]) -> CORSConfig | None:
+    if not origins:
+        return None
+    return CORSConfig(
+        allow_origins=list(origins),
+        allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "X-Request-Id"],
+        expose_headers=["ETag", "Link", "Location", "Retry-After", "X-Request-Id", "Idempotency-Replayed"],
+    )

