@@ -1,0 +1,38 @@
+# make run: serve, on a PostgreSQL of its own where DATABASE_URL names none
+# make test: run the tests
+# Both set up what they need in .venv, which takes Python 3.11 or later and nothing else.
+
+PYTHON ?= python3
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint lock clean
+
+help:  ## show this
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+run: $(READY)  ## set up and serve: http://127.0.0.1:8000/schema
+	.venv/bin/todo-api serve --migrate
+
+test: $(READY)  ## set up and run the tests
+	.venv/bin/python -m pytest $(ARGS)
+
+lint: $(READY)  ## check style, types and SQL
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/sqlfluff lint --disable-progress-bar sql migrations
+
+lock: $(READY)  ## choose versions anew and write them down with their hashes
+	.venv/bin/uv pip compile pyproject.toml --all-extras --universal --upgrade --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock
+
+clean:  ## remove what was set up
+	rm -rf .venv dist
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,164 @@
+"""A real PostgreSQL for every test, and helpers that read like prose."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+from litestar import Litestar
+from psycopg import sql
+
+from todo_api import embedded, migrate
+from todo_api.app import create_app
+from todo_api.settings import Settings
+
+IN_A_HURRY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """asyncio is what the service runs on."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a database whose server the tests may fill: TEST_DATABASE_URL, or one of their own."""
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        name = urlsplit(url).path.lstrip("/")
+        if "test" not in name:
+            pytest.exit(f"TEST_DATABASE_URL names the database {name!r}: its name must contain 'test'.", 2)
+        yield url
+    else:
+        with embedded.running(tmp_path_factory.mktemp("postgres"), settings=IN_A_HURRY) as url:
+            yield url
+
+
+NewDatabase = Callable[[], str]
+
+
+@pytest.fixture(scope="session")
+def empty_database(postgres: str) -> Iterator[NewDatabase]:
+    """Makes databases without a schema, dropped at the end."""
+    with _databases(postgres, "template1") as make:
+        yield make
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: str, empty_database: NewDatabase) -> Iterator[NewDatabase]:
+    """Makes databases with the current schema: copies of one that was migrated once."""
+    template = empty_database()
+    migrate.apply(template, lambda _: None)
+    with _databases(postgres, urlsplit(template).path.lstrip("/")) as make:
+        yield make
+
+
+@contextmanager
+def _databases(server: str, template: str) -> Iterator[NewDatabase]:
+    made = []
+    with psycopg.connect(server, autocommit=True) as connection:
+
+        def make() -> str:
+            name = f"todo_test_{uuid4().hex[:12]}"
+            names = sql.Identifier(name), sql.Identifier(template)
+            connection.execute(sql.SQL("create database {} template {} strategy file_copy").format(*names))
+            made.append(name)
+            return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+
+        yield make
+        for name in made:
+            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def database_url(new_database: NewDatabase) -> str:
+    """A database that most tests share; each makes its own users in it."""
+    return new_database()
+
+
+@pytest.fixture(scope="session")
+def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings for the shared database."""
+    return Settings(database_url=database_url, pool_min_size=1, data_dir=tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def app(settings: Settings) -> Litestar:
+    """The application on the shared database."""
+    return create_app(settings)
+
+
+@pytest.fixture(scope="session")
+async def client(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of the application, in this process."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+class User:
+    """Somebody who uses the API."""
+
+    def __init__(self, client: httpx.AsyncClient, id: str) -> None:
+        self.client = client
+        self.id = id
+        self.tasks = f"/api/{id}/tasks"
+
+    async def creates(self, title: str = "Buy milk", **fields: Any) -> dict[str, Any]:
+        """Create a task and return it."""
+        response = await self.client.post(self.tasks, json={"title": title, **fields})
+        assert 201 == response.status_code, response.text
+        task: dict[str, Any] = response.json()
+        return task
+
+    async def lists(self, **parameters: Any) -> list[dict[str, Any]]:
+        """List a page of tasks."""
+        response = await self.client.get(self.tasks, params=parameters)
+        assert 200 == response.status_code, response.text
+        tasks: list[dict[str, Any]] = response.json()
+        return tasks
+
+    def path(self, task: dict[str, Any]) -> str:
+        """The path of a task, as this user would ask for it."""
+        return f"{self.tasks}/{task['id']}"
+
+
+async def make_user(client: httpx.AsyncClient) -> User:
+    """Add a user nobody else knows of."""
+    response = await client.post("/api/users", json={"email": f"{uuid4().hex}@example.org"})
+    assert 201 == response.status_code, response.text
+    return User(client, response.json()["id"])
+
+
+@pytest.fixture
+async def ada(client: httpx.AsyncClient) -> User:
+    """A user."""
+    return await make_user(client)
+
+
+@pytest.fixture
+async def bob(client: httpx.AsyncClient) -> User:
+    """Another user."""
+    return await make_user(client)
+
+
+def assert_problem(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
+    """Check that a response is this problem, whole, and return it."""
+    assert status == response.status_code, response.text
+    assert "application/problem+json" == response.headers["content-type"]
+    problem: dict[str, Any] = response.json()
+    assert f"/problems/{slug}" == problem["type"]
+    assert status == problem["status"]
+    assert problem["title"] and problem["detail"]
+    assert response.request.url.raw_path.split(b"?")[0].decode() == problem["instance"]
+    assert response.headers["x-request-id"] == problem["request_id"]
+    return problem
+
+
+ROOT = Path(__file__).parent.parent
