@@ -55,7 +55,7 @@ def serve(host: str | None, port: str | None, workers: str | None, migrate_first
             migrate.apply(configuration.migrations_database_url or url, _say)
         elif pending := migrate.pending(url):
             raise click.ClickException(
-                f"The schema is behind by {len(pending)} migration(s): run 'todo-api migrate', or serve with --migrate."
+                f"The schema is {len(pending)} migration(s) behind: run 'todo-api migrate', or serve --migrate."
             )
         os.environ[DATABASE_URL] = url
         _say(f"Documentation: http://{configuration.host}:{configuration.port}/schema")
@@ -87,7 +87,9 @@ def rollback(migration: str | None, yes: bool) -> None:
     with _migrations_database() as url:
         applied = [name for name in migrate.known() if name in migrate.applied(url)]
         if migration is not None and migration not in applied:
-            raise click.ClickException(f"No applied migration is named {migration!r}: see 'todo-api migrations'.")
+            raise click.ClickException(
+                f"No applied migration is named {migration!r}: see 'todo-api migrations'."
+            )
         names = applied[applied.index(migration) + 1 :] if migration else applied[-1:]
         if not names:
             _say("There is nothing to take back.")
@@ -103,7 +105,9 @@ def migrations() -> None:
     with _migrations_database() as url:
         applied = migrate.applied(url)
     for name in migrate.known():
-        click.echo(f"{name:32} {applied[name]:%Y-%m-%d %H:%M:%S} UTC" if name in applied else f"{name:32} pending")
+        click.echo(
+            f"{name:32} {applied[name]:%Y-%m-%d %H:%M:%S} UTC" if name in applied else f"{name:32} pending"
+        )
 
 
 @cli.group(name="users")
@@ -157,7 +161,11 @@ def openapi() -> None:
     """Print the OpenAPI document."""
     import json
 
-    click.echo(json.dumps(create_app(settings.Settings(database_url="postgresql://")).openapi_schema.to_schema(), indent=2))
+    click.echo(
+        json.dumps(
+            create_app(settings.Settings(database_url="postgresql://")).openapi_schema.to_schema(), indent=2
+        )
+    )
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import re
 from uuid import uuid4
 
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 _SANE = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -18,8 +19,9 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Give the request an id, and its response the headers."""
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
         sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         request_id = sent if _SANE.fullmatch(sent) else uuid4().hex.encode()
         scope["state"]["request_id"] = request_id.decode()

@@ -66,7 +66,7 @@ def _read() -> MigrationList:
     return yoyo.read_migrations(str(folder("migrations")))
 
 
-class _Backend(PostgresqlPsycopgBackend):
+class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no types
     def __init__(self, uri: DatabaseURI, migration_table: str = default_migration_table) -> None:
         super().__init__(uri, migration_table)
 
@@ -95,6 +95,8 @@ def _told() -> Iterator[None]:
     try:
         yield
     except errors.LockNotAvailable:
-        raise MigrationError("A table stayed locked by others for 10 s; nothing was changed, try again") from None
+        raise MigrationError(
+            "A table stayed locked by others for 10 s; nothing was changed, try again"
+        ) from None
     except psycopg.Error as error:
         raise MigrationError(" ".join(str(error).split()).removesuffix(".")) from None

@@ -32,4 +32,6 @@ def document(
 
 def _problem(kinds: Sequence[Kind]) -> ResponseSpec:
     description = "; ".join(f"{kind.title} (`{kind.type}`)" for kind in kinds)
-    return ResponseSpec(Problem, description=description, media_type=problems.MEDIA_TYPE, generate_examples=False)
+    return ResponseSpec(
+        Problem, description=description, media_type=problems.MEDIA_TYPE, generate_examples=False
+    )

@@ -65,22 +65,36 @@ TASK_NOT_FOUND = _kind("task-not-found", 404, "Task not found", "This user has n
 METHOD_NOT_ALLOWED = _kind(
     "method-not-allowed", 405, "Method not allowed", "The header Allow names the methods of this resource."
 )
-EMAIL_TAKEN = _kind("email-taken", 409, "Email taken", "Another user has this email, perhaps in another case.")
+EMAIL_TAKEN = _kind(
+    "email-taken", 409, "Email taken", "Another user has this email, perhaps in another case."
+)
 TASK_CHANGED = _kind(
-    "task-changed", 412, "Task changed", "The task is not as If-Match has it; nothing was written. Read it again."
+    "task-changed",
+    412,
+    "Task changed",
+    "The task is not as If-Match has it; nothing was written. Read it again.",
 )
 TOO_LARGE = _kind("body-too-large", 413, "Body too large", "A body may have 65536 bytes at most.")
-UNSUPPORTED = _kind("unsupported-media-type", 415, "Unsupported media type", "Send the body as application/json.")
-INVALID = _kind("invalid-request", 422, "Invalid request", "What was sent does not fit; errors says where and why.")
+UNSUPPORTED = _kind(
+    "unsupported-media-type", 415, "Unsupported media type", "Send the body as application/json."
+)
+INVALID = _kind(
+    "invalid-request", 422, "Invalid request", "What was sent does not fit; errors says where and why."
+)
 KEY_REUSED = _kind(
     "idempotency-key-reused",
     422,
     "Idempotency key reused",
     "This user's request with the same Idempotency-Key had another payload; nothing was created.",
 )
-DEFECT = _kind("internal-error", 500, "Internal error", "Something went wrong here; it is logged under request_id.")
+DEFECT = _kind(
+    "internal-error", 500, "Internal error", "Something went wrong here; it is logged under request_id."
+)
 UNAVAILABLE = _kind(
-    "unavailable", 503, "Service unavailable", "The database does not answer, or too many requests wait. Try again."
+    "unavailable",
+    503,
+    "Service unavailable",
+    "The database does not answer, or too many requests wait. Try again.",
 )
 TIMED_OUT = _kind(
     "timed-out", 503, "Request timed out", "The database took too long and was stopped; nothing was written."
@@ -119,7 +133,9 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Probl
         request_id=request_id,
         errors=known.faults,
     )
-    return Response[Problem | None](body, status_code=kind.status, media_type=MEDIA_TYPE, headers=known.headers)
+    return Response[Problem | None](
+        body, status_code=kind.status, media_type=MEDIA_TYPE, headers=known.headers
+    )
 
 
 def _log(error: Exception, kind: Kind, request_id: str) -> None:
@@ -132,7 +148,9 @@ def _log(error: Exception, kind: Kind, request_id: str) -> None:
         f" {sqlstate}" if sqlstate else "",
         extra={"request_id": request_id},
         # The stack, not the message: that may quote what a client sent, or a row.
-        exc_info=(RuntimeError, RuntimeError("message withheld"), error.__traceback__) if kind is DEFECT else None,
+        exc_info=(RuntimeError, RuntimeError("message withheld"), error.__traceback__)
+        if kind is DEFECT
+        else None,
     )
 
 

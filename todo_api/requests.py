@@ -2,6 +2,7 @@
 
 import re
 import typing
+from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -35,6 +36,7 @@ class StrictRequest(Request[Any, Any, Any]):
     """
 
     async def json(self) -> Any:
+        """The body, as an instance of what the handler's ``data`` is annotated with."""
         media_type, options = self.content_type
         accepted = self.route_handler.opt.get("body_types", (JSON,))
         if media_type not in accepted or options.get("charset", "utf-8").lower() != "utf-8":
@@ -57,10 +59,8 @@ def _decode(body: bytes, into: type[T]) -> T:
 
 
 def _skim(body: bytes) -> None:
-    try:
+    with suppress(msgspec.ValidationError):  # JSON all the same, with a number that is out of range
         msgspec.json.decode(body)
-    except msgspec.ValidationError:
-        pass  # JSON, with a number beyond what Python can hold
 
 
 def _faults(body: bytes, into: type[msgspec.Struct], first: str) -> list[Fault]:
@@ -103,7 +103,9 @@ def read_query(request: Request[Any, Any, Any], into: type[T]) -> T:
     faults = []
     for name, value in pairs:
         if name not in fields:
-            faults.append(Fault(f"There is no such parameter here; there are {', '.join(fields)}.", parameter=name))
+            faults.append(
+                Fault(f"There is no such parameter here; there are {', '.join(fields)}.", parameter=name)
+            )
         elif name in values:
             faults.append(Fault("This parameter may stand only once.", parameter=name))
         else:
@@ -140,7 +142,9 @@ def read_idempotency_key(value: str) -> str:
         quoted = re.fullmatch(r'"((?:[^"\\]|\\["\\])*)"', value)
         key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else ""
     if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
-        fault = Fault("Expected: 1 to 255 visible ASCII characters, plain or quoted.", header="Idempotency-Key")
+        fault = Fault(
+            "Expected: 1 to 255 visible ASCII characters, plain or quoted.", header="Idempotency-Key"
+        )
         raise ProblemError(INVALID, fault)
     return key
 

@@ -41,7 +41,8 @@ Description = (
     | None
 )
 ReadOnly = Annotated[
-    object, Meta(description="Ignored, so that what was read can be sent back", extra_json_schema={"readOnly": True})
+    object,
+    Meta(description="Ignored, so that what was read can be sent back", extra_json_schema={"readOnly": True}),
 ]
 
 
@@ -93,10 +94,12 @@ class Listing(msgspec.Struct, frozen=True):
     """Which tasks to list, and how many of them."""
 
     limit: Annotated[int, Meta(ge=1, le=1000, description="How many tasks at most, from 1 to 1000")] = 100
-    after: Annotated[Id, Meta(description="The id of a task: the page continues behind it, be it there or not")] | None = (
-        None
-    )
-    completed: Annotated[bool, Meta(description="true or false: only those that are or are not done")] | None = None
+    after: (
+        Annotated[Id, Meta(description="The id of a task, there or not: the page continues behind it")] | None
+    ) = None
+    completed: (
+        Annotated[bool, Meta(description="true or false: only those that are or are not done")] | None
+    ) = None
     q: (
         Annotated[
             str,
@@ -117,7 +120,8 @@ class Listing(msgspec.Struct, frozen=True):
         | None
     ) = None
     sort: Annotated[
-        Literal["-created_at", "created_at"], Meta(description="-created_at for newest first, created_at for oldest")
+        Literal["-created_at", "created_at"],
+        Meta(description="-created_at for newest first, created_at for oldest"),
     ] = "-created_at"
 
 
@@ -146,8 +150,12 @@ COMPLETE = Statement("tasks/complete", Task)
 DELETE = Statement("tasks/delete", UUID)
 OWNER = Statement("users/get", lambda user_id, *_: user_id)
 
-IfMatch = Annotated[str | None, HeaderParameter(name="If-Match", description="Change only this version of the task")]
-IfNoneMatch = Annotated[str | None, HeaderParameter(name="If-None-Match", description="304 where this is current")]
+IfMatch = Annotated[
+    str | None, HeaderParameter(name="If-Match", description="Change only this version of the task")
+]
+IfNoneMatch = Annotated[
+    str | None, HeaderParameter(name="If-None-Match", description="304 where this is current")
+]
 IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
@@ -155,6 +163,8 @@ IdempotencyKey = Annotated[
         description="A name for this request, 1 to 255 visible ASCII characters: repeated, it creates nothing again",
     ),
 ]
+
+_MAY_REFUSE = (TASK_NOT_FOUND, TASK_CHANGED)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -242,7 +252,7 @@ class TaskController(Controller):
             return ASGIResponse(status_code=304, headers={"ETag": tag})
         return _respond(task)
 
-    @put("/{task_id:str}", **document("Replace a task", 200, Task, TASK_NOT_FOUND, TASK_CHANGED, body=True))
+    @put("/{task_id:str}", **document("Replace a task", 200, Task, *_MAY_REFUSE, body=True))
     async def replace_task(
         self,
         user_id: FromPath[Id],
@@ -256,9 +266,7 @@ class TaskController(Controller):
 
     @patch(
         "/{task_id:str}",
-        **document(
-            "Change a task", 200, Task, TASK_NOT_FOUND, TASK_CHANGED, body=True, body_types=(JSON, MERGE_PATCH)
-        ),
+        **document("Change a task", 200, Task, *_MAY_REFUSE, body=True, body_types=(JSON, MERGE_PATCH)),
     )
     async def patch_task(
         self,
@@ -271,7 +279,10 @@ class TaskController(Controller):
         """Change any of the three fields, by JSON merge patch (RFC 7396)."""
         return await _update(queries, user_id, task_id, data, if_match)
 
-    @patch("/{task_id:str}/complete", **document("Toggle a task", 200, Task, TASK_NOT_FOUND, TASK_CHANGED, body=True))
+    @patch(
+        "/{task_id:str}/complete",
+        **document("Toggle a task", 200, Task, *_MAY_REFUSE, body=True),
+    )
     async def complete_task(
         self,
         user_id: FromPath[Id],
@@ -292,7 +303,7 @@ class TaskController(Controller):
             raise await _refusal(queries, user_id, task_id, if_match)
         return _respond(task)
 
-    @delete("/{task_id:str}", **document("Delete a task", 204, None, TASK_NOT_FOUND, TASK_CHANGED))
+    @delete("/{task_id:str}", **document("Delete a task", 204, None, *_MAY_REFUSE))
     async def delete_task(
         self,
         user_id: FromPath[Id],

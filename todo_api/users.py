@@ -22,7 +22,7 @@ Email = Annotated[
         min_length=3,
         max_length=320,
         pattern=r"^[^\s@\x00-\x1f\x7f-\x9f]+@[^\s@\x00-\x1f\x7f-\x9f]+$(?!\s)",
-        description="3 to 320 characters, one @ with something on both sides, no white space or control characters",
+        description="3 to 320 characters, one @ amid them, no white space or control character",
         examples=["ada@example.org"],
     ),
 ]

@@ -14,7 +14,7 @@ update tasks set
 where
     user_id = %(user_id)s
     and id = %(task_id)s
-    and (%(if_match)s::timestamptz [] is null or updated_at = any(%(if_match)s))
+    and (%(if_match)s::timestamptz[] is null or updated_at = any(%(if_match)s))
 returning
     id,
     user_id,
