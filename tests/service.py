@@ -1,0 +1,88 @@
+"""The service as its users run it: a process of its own, on a socket."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+COMMAND = [sys.executable, "-m", "todo_api"]
+
+
+def environment(directory: Path, **variables: str) -> dict[str, str]:
+    """An environment with nothing of the caller's settings in it."""
+    mine = {"PATH": os.environ["PATH"], "HOME": str(directory), "PYTHONPATH": str(ROOT)}
+    return mine | {"PORT": "0", "DATA_DIR": str(directory / "data")} | variables
+
+
+def run(directory: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command of ``todo-api`` to its end, in ``directory``."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=directory,
+        env=environment(directory, **variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+class Service:
+    """A server process, which serves by now."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        """All that it has printed."""
+        return self._log.read_text()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        found = re.search(r"running on (http://[\d.]+:\d+)", self.log)
+        assert found, self.log
+        return found[1]
+
+    def stop(self, signal_number: int = signal.SIGTERM) -> int:
+        """Send the signal and return the exit status."""
+        self.process.send_signal(signal_number)
+        return self.process.wait(30)
+
+
+@contextmanager
+def serving(directory: Path, *arguments: str, **variables: str) -> Iterator[Service]:
+    """Run ``todo-api serve`` on a free port, on its own PostgreSQL unless DATABASE_URL is among the variables."""
+    log = directory / f"serve-{time.monotonic_ns()}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*COMMAND, "serve", *arguments],
+            cwd=directory,
+            env=environment(directory, **variables),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    service = Service(process, log)
+    try:
+        while "startup complete" not in service.log or "running on" not in service.log:
+            assert process.poll() is None, service.log
+            time.sleep(0.02)
+        yield service
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
