@@ -61,7 +61,7 @@ class Service:
 
 @contextmanager
 def serving(directory: Path, *arguments: str, **variables: str) -> Iterator[Service]:
-    """Run ``todo-api serve`` on a free port, on its own PostgreSQL unless DATABASE_URL is among the variables."""
+    """Run ``todo-api serve`` on a free port, and on its own PostgreSQL unless DATABASE_URL is given."""
     log = directory / f"serve-{time.monotonic_ns()}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -50,12 +50,12 @@ def serve(host: str | None, port: str | None, workers: str | None, migrate_first
     given = {"HOST": host, "PORT": port, "WORKERS": workers}
     os.environ.update({name: value for name, value in given.items() if value is not None})
     configuration = settings.load()
-    with _stopping_cleanly(), _database(configuration) as url:
+    with _stopping_cleanly(), _database_to_serve(configuration) as url:
         if migrate_first or configuration.database_url is None:
             migrate.apply(configuration.migrations_database_url or url, _say)
-        elif pending := migrate.pending(url):
+        elif migrate.pending(url):
             raise click.ClickException(
-                f"The schema is {len(pending)} migration(s) behind: run 'todo-api migrate', or serve --migrate."
+                "The schema is behind: run 'todo-api migrate', or 'todo-api serve --migrate'."
             )
         os.environ[DATABASE_URL] = url
         _say(f"Documentation: http://{configuration.host}:{configuration.port}/schema")
@@ -189,13 +189,22 @@ def _say(sentence: str) -> None:
 
 @contextmanager
 def _database(configuration: settings.Settings) -> Iterator[str]:
-    """The URL of the database that is configured, or of one that runs as long as the context."""
+    """The URL of the configured database, or else of the service's own, started unless it runs already."""
+    if url := configuration.database_url or embedded.address(configuration.data_dir):
+        yield url
+    else:
+        with embedded.running(configuration.data_dir) as url:
+            yield url
+
+
+@contextmanager
+def _database_to_serve(configuration: settings.Settings) -> Iterator[str]:
     if configuration.database_url is not None:
         yield configuration.database_url
-        return
-    _say(f"Data: {configuration.data_dir} (a PostgreSQL of this service's own; DATABASE_URL names another)")
-    with embedded.running(configuration.data_dir) as url:
-        yield url
+    else:
+        _say(f"Data: {configuration.data_dir}, in a PostgreSQL of its own")
+        with embedded.running(configuration.data_dir) as url:
+            yield url
 
 
 @contextmanager

