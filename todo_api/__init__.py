@@ -1,6 +1,9 @@
 """The backend of a todo application: users and their tasks over HTTP, kept in PostgreSQL."""
 
+from importlib import metadata
 from pathlib import Path
+
+VERSION = metadata.version("todo-api")
 
 _PACKAGE = Path(__file__).parent
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
+from todo_api import VERSION
 from todo_api.queries import Row, Statement
 from todo_api.settings import Settings
 
@@ -14,7 +15,10 @@ Pool = AsyncConnectionPool[AsyncConnection]
 
 
 def make_pool(settings: Settings) -> Pool:
-    """A pool of autocommitting connections, not yet open. Sessions speak UTC, so times do too."""
+    """A pool of autocommitting connections, not yet open. Sessions speak UTC, so times do too.
+
+    Each tells the server what it belongs to: ``todo-api/0.1.0 worker 4711``, the worker by its process id.
+    """
     assert settings.database_url is not None
     # A pooler refuses the options of a connection string; libpq sends this one as a parameter of its own.
     os.environ["PGTZ"] = "UTC"
@@ -24,7 +28,7 @@ def make_pool(settings: Settings) -> Pool:
         min_size=settings.pool_min_size,
         max_size=settings.pool_max_size,
         timeout=settings.pool_timeout,
-        kwargs={"autocommit": True, "application_name": "todo-api"},
+        kwargs={"autocommit": True, "application_name": f"todo-api/{VERSION} worker {os.getpid()}"},
         name="todo-api",
     )
 

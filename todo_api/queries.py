@@ -8,6 +8,7 @@ from todo_api import folder
 
 Row = TypeVar("Row")
 _PARAMETER = re.compile(r"%\((\w+)\)s")
+_HEADER_AND_VERB = re.compile(r"\A(?:--.*\n|\s)*(\w+)")
 
 
 class Statement(Generic[Row]):
@@ -15,13 +16,17 @@ class Statement(Generic[Row]):
 
     ``name`` is the file's path, ``tasks/get``. A missing file raises ``FileNotFoundError``
     as soon as the module that names it is imported, so it stops the start.
+
+    ``text`` is what the server is sent: the statement without its header, and with its name
+    (``select /* tasks/get */ id, …``), by which ``pg_stat_activity`` and ``pg_stat_statements`` show it.
     """
 
     def __init__(self, name: str, row: Callable[..., Row]) -> None:
         text = (folder("sql") / f"{name}.sql").read_text(encoding="utf-8")
         self.name = name
         self.row = row
-        self.text = text.encode()
+        # PostgreSQL 18 cuts off what stands before a statement, hence the name behind its first word.
+        self.text = _HEADER_AND_VERB.sub(rf"\1 /* {name} */", text, count=1).encode()
         self.parameters = tuple(dict.fromkeys(_PARAMETER.findall(text)))
 
 
