@@ -1,1 +1,2 @@
+-- squawk-ignore ban-drop-table
 drop table if exists users;

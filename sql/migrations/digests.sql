@@ -1,0 +1,13 @@
+-- What the file of each applied migration held when it was applied, as its SHA-256 in hexadecimal.
+-- For `todo-api migrate` only, which writes it into yoyo's log.
+select distinct on (applied.migration_id)
+    applied.migration_id,
+    log.comment as digest
+from _yoyo_migration as applied
+inner join _yoyo_log as log on applied.migration_hash = log.migration_hash
+where
+    log.operation = 'apply'
+    and log.comment is not null
+order by
+    applied.migration_id asc,
+    log.created_at_utc desc;
