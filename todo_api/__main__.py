@@ -12,7 +12,7 @@ import click
 import psycopg
 import uvicorn
 
-from todo_api import embedded, logs, migrate, settings
+from todo_api import VERSION, embedded, explain, logs, migrate, settings
 from todo_api.app import create_app
 from todo_api.queries import Statement
 from todo_api.users import ADD, GET, User
@@ -85,7 +85,8 @@ def migrate_() -> None:
 def rollback(migration: str | None, yes: bool) -> None:
     """Take back the newest migration, or all those after MIGRATION, with the data in them."""
     with _migrations_database() as url:
-        applied = [name for name in migrate.known() if name in migrate.applied(url)]
+        done = migrate.applied(url)
+        applied = [name for name in migrate.known() if name in done]
         if migration is not None and migration not in applied:
             raise click.ClickException(
                 f"No applied migration is named {migration!r}: see 'todo-api migrations'."
@@ -104,10 +105,35 @@ def migrations() -> None:
     """Show which migrations are applied, and when."""
     with _migrations_database() as url:
         applied = migrate.applied(url)
-    for name in migrate.known():
-        click.echo(
-            f"{name:32} {applied[name]:%Y-%m-%d %H:%M:%S} UTC" if name in applied else f"{name:32} pending"
-        )
+    known = migrate.known()
+    for name, when in applied.items():
+        click.echo(f"{name:32} {when:%Y-%m-%d %H:%M:%S} UTC{'' if name in known else ', by a newer version'}")
+    for name in known:
+        if name not in applied:
+            click.echo(f"{name:32} pending")
+
+
+@cli.command(name="explain")
+@click.argument("statement", required=False)
+@click.argument("parameters", nargs=-1, metavar="[PARAMETER=VALUE]...")
+def explain_(statement: str | None, parameters: tuple[str, ...]) -> None:
+    """Show the plan of STATEMENT, a file under sql/ such as tasks/get; without it, list them.
+
+    The statement is executed, with null for each parameter that is left out, and undone.
+    """
+    files = {file.name: file for file in explain.statements()}
+    if statement is None:
+        for file in files.values():
+            click.echo(explain.usage(file))
+        return
+    if statement not in files:
+        raise click.ClickException(f"There is no statement {statement!r}: see 'todo-api explain'.")
+    if wrong := [given for given in parameters if "=" not in given]:
+        raise click.ClickException(f"{wrong[0]!r} is not of the form PARAMETER=VALUE.")
+    values = dict(given.split("=", 1) for given in parameters)
+    with _connection("explain") as connection:
+        for line in explain.plan(connection, files[statement], values):
+            click.echo(line)
 
 
 @cli.group(name="users")
@@ -119,7 +145,7 @@ def users_() -> None:
 @click.argument("email")
 def add(email: str) -> None:
     """Add a user and print the id."""
-    with _connection() as connection:
+    with _connection("users") as connection:
         try:
             rows = connection.execute(ADD.text, {"email": email}).fetchall()
         except psycopg.errors.UniqueViolation:
@@ -132,7 +158,7 @@ def add(email: str) -> None:
 @users_.command(name="list")
 def list_() -> None:
     """Print every user: id, email, since when."""
-    with _connection() as connection:
+    with _connection("users") as connection:
         for row in connection.execute(LIST.text):
             user = User(*row)
             click.echo(f"{user.id}  {user.created_at:%Y-%m-%d %H:%M}  {user.email}")
@@ -143,7 +169,7 @@ def list_() -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(user: str, yes: bool) -> None:
     """Delete USER (an id or an email) and all their tasks."""
-    with _connection() as connection:
+    with _connection("users") as connection:
         try:
             found = connection.execute(GET.text, {"user_id": UUID(user)}).fetchall()
         except ValueError:
@@ -174,7 +200,7 @@ def main() -> None:
         cli()
     except settings.SettingsError as error:
         _fail(str(error), 2)
-    except (migrate.MigrationError, embedded.EmbeddedError) as error:
+    except (migrate.MigrationError, explain.ExplainError, embedded.EmbeddedError) as error:
         _fail(str(error), 1)
 
 
@@ -215,10 +241,11 @@ def _migrations_database() -> Iterator[str]:
 
 
 @contextmanager
-def _connection() -> Iterator[psycopg.Connection]:
+def _connection(purpose: str) -> Iterator[psycopg.Connection]:
+    name = f"todo-api/{VERSION} {purpose}"
     with _database(settings.load()) as url:
         try:
-            with psycopg.connect(url, autocommit=True, application_name="todo-api users") as connection:
+            with psycopg.connect(url, autocommit=True, application_name=name) as connection:
                 yield connection
         except psycopg.OperationalError as error:
             raise click.ClickException(" ".join(str(error).split())) from None

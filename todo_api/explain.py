@@ -1,0 +1,43 @@
+"""Shows how PostgreSQL runs a statement of ``sql/``."""
+
+from collections.abc import Mapping
+
+import psycopg
+
+from todo_api import folder
+from todo_api.queries import Statement
+
+
+class ExplainError(Exception):
+    """Why there is no plan, in one sentence."""
+
+
+def statements() -> list[Statement[tuple[object, ...]]]:
+    """Every file of ``sql/``, by name."""
+    root = folder("sql")
+    names = sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.sql"))
+    return [Statement(name, lambda *columns: columns) for name in names]
+
+
+def plan(
+    connection: psycopg.Connection, statement: Statement[tuple[object, ...]], values: Mapping[str, str]
+) -> list[str]:
+    """Execute the statement, undo it, and return the lines of its plan, with times and buffers.
+
+    ``values`` are PostgreSQL literals (``{2026-01-01}`` for an array); a parameter without one is null.
+    Raises ExplainError where a name is wrong or the statement fails.
+    """
+    if unknown := values.keys() - set(statement.parameters):
+        raise ExplainError(f"{statement.name} takes no {' or '.join(sorted(unknown))}: {usage(statement)}")
+    command = b"explain (analyze, buffers, settings) " + statement.text
+    try:
+        with connection.transaction(force_rollback=True):
+            rows = connection.execute(command, dict.fromkeys(statement.parameters) | dict(values))
+            return [line for (line,) in rows]
+    except psycopg.Error as error:
+        raise ExplainError(f"{statement.name}: {error.diag.message_primary or error}") from None
+
+
+def usage(statement: Statement[tuple[object, ...]]) -> str:
+    """The statement's name and parameters, on one line."""
+    return " ".join([statement.name, *(f"{name}=…" for name in statement.parameters)])
