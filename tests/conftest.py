@@ -49,19 +49,55 @@ NewDatabase = Callable[[], str]
 
 
 @pytest.fixture(scope="session")
-def empty_database(postgres: str) -> Iterator[NewDatabase]:
-    """Makes databases without a schema, dropped at the end."""
+def application_role(postgres: str) -> Iterator[str | None]:
+    """The login of the service, dropped at the end; None where TEST_DATABASE_URL's may not make one."""
+    name = f"todo_test_{uuid4().hex[:12]}"
+    role = sql.Identifier(name)
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        try:
+            connection.execute(sql.SQL("create role {} login password {}").format(role, name))
+        except psycopg.errors.InsufficientPrivilege:
+            yield None
+        else:
+            yield name
+            connection.execute(sql.SQL("drop role {}").format(role))
+
+
+@pytest.fixture(scope="session")
+def empty_database(postgres: str, application_role: str | None) -> Iterator[NewDatabase]:
+    """Makes databases without a schema, dropped at the end: before the role, which may do things in them."""
     with _databases(postgres, "template1") as make:
         yield make
 
 
 @pytest.fixture(scope="session")
-def new_database(postgres: str, empty_database: NewDatabase) -> Iterator[NewDatabase]:
-    """Makes databases with the current schema: copies of one that was migrated once."""
+def new_database(
+    postgres: str, empty_database: NewDatabase, application_role: str | None
+) -> Iterator[NewDatabase]:
+    """Makes databases with the current schema: copies of one that was migrated once.
+
+    The URLs are the service's, which may do what it needs to; ``as_owner`` gives the one who may do all.
+    """
     template = empty_database()
     migrate.apply(template, lambda _: None)
+    if application_role:
+        grants = (ROOT / "migrations" / "post-apply.sql").read_text().replace("todo_app", application_role)
+        with psycopg.connect(template) as connection:
+            connection.execute(grants.encode())
     with _databases(postgres, urlsplit(template).path.lstrip("/")) as make:
-        yield make
+        yield lambda: as_login(make(), application_role) if application_role else make()
+
+
+def as_login(url: str, name: str) -> str:
+    """The same URL for a login whose password is its name."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{name}:{name}@{parts.netloc.rpartition('@')[2]}"))
+
+
+@pytest.fixture(scope="session")
+def as_owner(postgres: str) -> Callable[[str], str]:
+    """Turns the URL of a database into that of its owner."""
+    return lambda url: urlunsplit(urlsplit(url)._replace(netloc=urlsplit(postgres).netloc))
 
 
 @contextmanager
