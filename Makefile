@@ -6,7 +6,7 @@ PYTHON ?= python3
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lock clean
+.PHONY: help run test lint lock schema plans clean
 
 help:  ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -22,10 +22,17 @@ lint: $(READY)  ## check style, types and SQL
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/sqlfluff lint --disable-progress-bar sql migrations
+	.venv/bin/squawk migrations/*.sql
 
 lock: $(READY)  ## choose versions anew and write them down with their hashes
 	.venv/bin/uv pip compile pyproject.toml --all-extras --universal --upgrade --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock
+
+schema: $(READY)  ## write docs/schema.sql anew
+	.venv/bin/python -m tests.schema > docs/schema.sql
+
+plans: $(READY)  ## show what each statement reads among 5,000,000 tasks; takes minutes
+	.venv/bin/python -m tests.plans
 
 clean:  ## remove what was set up
 	rm -rf .venv dist

@@ -106,7 +106,7 @@ def owner_url(database_url: str, as_owner: Callable[[str], str]) -> str:
 def faults_of_text(statement: str) -> list[str]:
     """Where a statement is not bound to an owner, as PostgreSQL's parser reads it."""
     check = _Check()
-    check(parse_sql(_numbered(statement)[0]))
+    check(parse_sql(numbered(statement)[0]))
     return check.faults()
 
 
@@ -202,7 +202,7 @@ def faults_of_plan(statement: str, url: str) -> list[str]:
     to read them whole; what counts is whether an index can be used, hence the settings. That it is used on
     large ones is what ``tests/plans.py`` shows.
     """
-    text, count = _numbered(statement)
+    text, count = numbered(statement)
     arguments = f"({', '.join(['null'] * count)})" if count else ""
     with psycopg.connect(url) as connection:
         for setting in (
@@ -233,7 +233,7 @@ def _faults_of_scan(node: dict[str, Any]) -> Iterator[str]:
         yield f"{node['Node Type']} of {table} by {condition or 'nothing'}"
 
 
-def _numbered(statement: str) -> tuple[str, int]:
+def numbered(statement: str) -> tuple[str, int]:
     """A statement with its parameters as PostgreSQL has them, ``$1``, and how many there are."""
     names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
     return re.sub(r"%\((\w+)\)s", lambda name: f"${names.index(name[1]) + 1}", statement), len(names)

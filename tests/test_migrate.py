@@ -1,0 +1,240 @@
+"""Migrations: applied once, whoever runs them and whatever kills them, and taken back without a trace."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from todo_api import migrate
+from todo_api.__main__ import cli
+
+from .conftest import ROOT, NewDatabase, as_login
+from .schema import HEADER, dump
+from .service import COMMAND, environment, run
+
+NAMES = migrate.known()
+
+
+@pytest.fixture
+def database(new_database: NewDatabase, as_owner: Callable[[str], str]) -> str:
+    """A database of one's own with the current schema, for its owner."""
+    return as_owner(new_database())
+
+
+@pytest.fixture
+def empty(empty_database: NewDatabase) -> str:
+    """A database of one's own without a schema."""
+    return empty_database()
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[psycopg.Connection]:
+    """A connection to the database with the current schema."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the migrations that may be written to."""
+    shutil.copytree(ROOT / "migrations", tmp_path / "migrations")
+    monkeypatch.setattr(migrate, "folder", tmp_path.joinpath)
+    return tmp_path / "migrations"
+
+
+def silent(_: str) -> None:
+    """Say nothing."""
+
+
+def test_every_migration_has_a_rollback() -> None:
+    """None is taken back in name only."""
+    assert [] == [name for name in NAMES if not (ROOT / "migrations" / f"{name}.rollback.sql").is_file()]
+
+
+def test_up_down_up_makes_the_same_schema(empty: str) -> None:
+    """Taking all back leaves nothing, and applying all again makes what was there."""
+    migrate.apply(empty, silent)
+    first = dump(empty)
+    migrate.roll_back(empty, NAMES, silent)
+    assert HEADER.strip() == dump(empty).strip()
+    migrate.apply(empty, silent)
+    assert first == dump(empty)
+
+
+def test_the_documented_schema_is_the_current_one(database: str, connection: psycopg.Connection) -> None:
+    """docs/schema.sql is what the migrations make; 'make schema' writes it anew."""
+    if connection.info.server_version < 180000:
+        pytest.skip("docs/schema.sql is PostgreSQL 18's, which has uuidv7() built in")
+    assert (ROOT / "docs" / "schema.sql").read_text() == dump(database)
+
+
+@pytest.mark.parametrize("names", [NAMES, *([name] for name in NAMES)], ids=["all", *NAMES])
+def test_what_was_applied_and_not_marked_is_applied_again(
+    database: str, connection: psycopg.Connection, names: list[str]
+) -> None:
+    """A migration stands being run on what it made before, and leaves the rows alone."""
+    before = dump(database)
+    connection.execute("insert into users (email) values ('ada@example.org')")
+    connection.execute("delete from _yoyo_migration where migration_id = any(%s)", [names])
+    assert names == migrate.pending(database)
+    migrate.apply(database, silent)
+    assert [] == migrate.pending(database)
+    assert before == dump(database)
+    assert [("ada@example.org",)] == connection.execute("select email from users").fetchall()
+
+
+def test_a_run_that_is_killed_in_the_middle_blocks_nobody(
+    database: str, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    """After a SIGKILL amid a statement, nothing of it is left, and the next run does it all."""
+    before = dump(database)
+    migrate.roll_back(database, ["0003.create-tasks"], silent)
+    with connection.transaction():
+        connection.execute("lock table users")  # which the foreign key of tasks needs
+        with subprocess.Popen(
+            [*COMMAND, "migrate"], env=environment(tmp_path, DATABASE_URL=database), stderr=subprocess.DEVNULL
+        ) as process:
+            wait_for(connection, "wait_event_type = 'Lock' and query like 'create table%'")
+            process.send_signal(signal.SIGKILL)
+        wait_for(connection, "application_name like 'todo-api/% migrate'", False)
+    assert ["0003.create-tasks"] == migrate.pending(database)
+    assert 0 == run(tmp_path, "migrate", DATABASE_URL=database).returncode
+    assert before == dump(database)
+
+
+def wait_for(connection: psycopg.Connection, condition: str, expected: bool = True) -> None:
+    """Wait until a session of this database is, or none is any more, as the condition says."""
+    query = f"select exists (select from pg_stat_activity where datname = current_database() and {condition})"
+    deadline = time.monotonic() + 30
+    while connection.execute(query.encode()).fetchone() != (expected,):
+        assert time.monotonic() < deadline, condition
+        connection.execute("select pg_stat_clear_snapshot()")
+        time.sleep(0.02)
+
+
+def test_two_runs_at_once_make_the_schema_once(empty: str, tmp_path: Path) -> None:
+    """Both succeed; each migration is applied by one of them."""
+    with ThreadPoolExecutor() as pool:
+        both = list(pool.map(lambda _: run(tmp_path, "migrate", DATABASE_URL=empty), range(2)))
+    assert [0, 0] == [process.returncode for process in both]
+    printed = both[0].stderr + both[1].stderr
+    assert [1] * len(NAMES) == [printed.count(f"Applying {name}") for name in NAMES]
+
+
+def test_a_table_that_stays_locked_is_not_waited_for_long(
+    database: str, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everybody else would queue behind us; the run ends with a sentence instead, and nothing is changed."""
+    monkeypatch.setattr(migrate, "_LIMITS", migrate._LIMITS.replace("10s", "50ms"))
+    with connection.transaction():
+        connection.execute("select from tasks")
+        with pytest.raises(
+            migrate.MigrationError, match=r"^0003\.create-tasks: a table stayed locked by others"
+        ):
+            migrate.roll_back(database, ["0003.create-tasks"], silent)
+    assert [] == migrate.pending(database)
+
+
+def test_a_file_that_was_edited_after_it_was_applied_is_refused(folder: Path, empty: str) -> None:
+    """The schema would differ from one database to the next, unseen; so the file is named."""
+    migrate.apply(empty, silent)
+    edited = folder / "0002.create-users.sql"
+    edited.write_text(edited.read_text().replace("320", "321"))
+    with pytest.raises(migrate.MigrationError, match=r"^0002\.create-users\.sql has changed since"):
+        migrate.apply(empty, silent)
+    # Taken back, it may be written anew: so one works on a migration that nobody else has yet.
+    migrate.roll_back(empty, NAMES[1:], silent)
+    migrate.apply(empty, silent)
+    assert "321" in dump(empty)
+
+
+def test_a_migration_may_do_without_a_transaction(folder: Path, empty: str) -> None:
+    """An index on a large table is made while others write."""
+    (folder / "9999.index-completed.sql").write_text(
+        "-- transactional: false\n"
+        "create index concurrently if not exists tasks_completed on tasks (user_id, completed);"
+    )
+    migrate.apply(empty, silent)
+    assert [] == migrate.pending(empty)
+    assert "tasks_completed" in dump(empty)
+
+
+def test_a_migration_that_fails_is_named_and_leaves_nothing(folder: Path, empty: str) -> None:
+    """What came before it stays."""
+    (folder / "9999.fail.sql").write_text("create table half (id int); select 1 / 0;")
+    with pytest.raises(migrate.MigrationError, match=r"^9999\.fail: division by zero$"):
+        migrate.apply(empty, silent)
+    assert ["9999.fail"] == migrate.pending(empty)
+    assert "half" not in dump(empty)
+
+
+def test_a_newer_version_s_schema_serves_this_one_too(
+    database: str, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    """While versions replace one another, the old one goes on, whatever migrations it does not know."""
+    columns = "migration_hash, migration_id, applied_at_utc"
+    connection.execute(f"insert into _yoyo_migration ({columns}) values ('', '9999.new', now())".encode())
+    assert [] == migrate.pending(database)
+    listed = run(tmp_path, "migrations", DATABASE_URL=database)
+    assert 0 == listed.returncode
+    assert "UTC, by a newer version" in listed.stdout.splitlines()[-1]
+
+
+def test_the_command_line_applies_lists_and_takes_back(
+    empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every step tells what it did; taking back asks first, unless it is told not to."""
+    monkeypatch.chdir(tmp_path)  # where no .env is
+
+    def command(*arguments: str, status: int = 0) -> str:
+        result = CliRunner().invoke(
+            cli, arguments, env={"DATABASE_URL": empty, "MIGRATIONS_DATABASE_URL": ""}
+        )
+        assert status == result.exit_code, result.output
+        return result.output
+
+    assert [f"{name:32} pending" for name in NAMES] == command("migrations").splitlines()
+    assert [*(f"Applying {name}" for name in NAMES), "The schema is current."] == command(
+        "migrate"
+    ).splitlines()
+    assert "The schema is current.\n" == command("migrate")
+    assert all(line.endswith("UTC") for line in command("migrations").splitlines())
+    assert "Aborted!" in command("rollback", status=1)
+    assert "No applied migration is named 'nix'" in command("rollback", "nix", status=1)
+    assert [] == migrate.pending(empty)
+    assert f"Rolling back {NAMES[-1]}\n" == command("rollback", "--yes")
+    assert NAMES[-1:] == migrate.pending(empty)
+    command("rollback", "--yes", NAMES[0])
+    assert NAMES[1:] == migrate.pending(empty)
+    command("rollback", "--yes")
+    assert "There is nothing to take back.\n" == command("rollback", "--yes")
+
+
+@pytest.mark.parametrize("command", ["migrate", "migrations", "rollback"])
+def test_a_server_that_is_away_is_told_in_one_sentence(command: str, tmp_path: Path) -> None:
+    """No stack, and no password."""
+    with socket.socket() as nobody:  # bound, so that nobody else listens there, and not listening
+        nobody.bind(("127.0.0.1", 0))
+        url = f"postgresql://ada:pa55word@127.0.0.1:{nobody.getsockname()[1]}/todo"
+        process = run(tmp_path, command, DATABASE_URL=url)
+    assert 1 == process.returncode
+    assert process.stderr.startswith("Error: ")
+    assert "Connection refused" in process.stderr
+    assert 1 == len(process.stderr.splitlines())
+    assert "pa55word" not in process.stderr
+
+
+def test_a_login_that_may_not_migrate_is_told_so(database: str, empty: str, tmp_path: Path) -> None:
+    """The server's reason, in one sentence."""
+    process = run(tmp_path, "migrate", DATABASE_URL=as_login(empty, "nobody_of_that_name"))
+    assert 1 == process.returncode
+    assert 1 == len(process.stderr.splitlines())
+    assert "nobody_of_that_name" in process.stderr
