@@ -17,6 +17,8 @@ from pglast.visitors import Visitor
 
 from todo_api import explain
 
+from .planner import nodes, numbered, plan
+
 # What a statement has to bind to a parameter, one of these for each table. No other table may be used.
 OWNERS: dict[str, set[str]] = {
     "tasks": {"user_id"},
@@ -202,25 +204,9 @@ def faults_of_plan(statement: str, url: str) -> list[str]:
     to read them whole; what counts is whether an index can be used, hence the settings. That it is used on
     large ones is what ``tests/plans.py`` shows.
     """
-    text, count = numbered(statement)
-    arguments = f"({', '.join(['null'] * count)})" if count else ""
-    with psycopg.connect(url) as connection:
-        for setting in (
-            "enable_seqscan = off",
-            "enable_bitmapscan = off",
-            "plan_cache_mode = force_generic_plan",
-        ):
-            connection.execute(f"set {setting}".encode())
-        connection.execute(f"prepare statement as {text}".encode())
-        rows = connection.execute(f"explain (verbose, format json) execute statement{arguments}".encode())
-        (([plan],),) = rows.fetchall()
-    return [fault for node in _nodes(plan["Plan"]) for fault in _faults_of_scan(node)]
-
-
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for part in plan.get("Plans", ()):
-        yield from _nodes(part)
+    with psycopg.connect(url, options="-c enable_seqscan=off -c enable_bitmapscan=off") as connection:
+        explained = plan(connection, statement, {}, "generic", "verbose")
+    return [fault for node in nodes(explained["Plan"]) for fault in _faults_of_scan(node)]
 
 
 def _faults_of_scan(node: dict[str, Any]) -> Iterator[str]:
@@ -231,9 +217,3 @@ def _faults_of_scan(node: dict[str, Any]) -> Iterator[str]:
     owners = "|".join(re.escape(owner) for owner in OWNERS[table])
     if owners and not re.search(rf"\(({owners}) = (\$\d+|lower\(\$\d+\))\)", condition):
         yield f"{node['Node Type']} of {table} by {condition or 'nothing'}"
-
-
-def numbered(statement: str) -> tuple[str, int]:
-    """A statement with its parameters as PostgreSQL has them, ``$1``, and how many there are."""
-    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
-    return re.sub(r"%\((\w+)\)s", lambda name: f"${names.index(name[1]) + 1}", statement), len(names)

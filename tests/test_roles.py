@@ -16,7 +16,7 @@ from psycopg import errors, sql
 from todo_api import explain, migrate
 
 from .conftest import ROOT, as_login
-from .test_ownership import numbered
+from .planner import numbered
 
 GRANTED = """
 select relname, verb, '' as column
