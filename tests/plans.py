@@ -116,7 +116,7 @@ def cases(connection: psycopg.Connection) -> Iterator[Case]:
         yield Case(name, "first page", page)
         yield Case(name, "thousandth page", {**page, "after": at(1_000 if "newest" in name else 9_001)})
         yield Case(name, "completed", {**page, "completed": True})
-        yield Case(name, "a text that many have", {**page, "q": "NUMBER 1"})
+        yield Case(name, "a text that half of them have", {**page, "q": "5 OF many"})
         yield Case(name, "a text that none has", {**page, "q": "nowhere"})
         yield Case(
             name, "changed in the last hour", {**page, "updated_since": one(connection, AN_HOUR_AGO)[0]}
@@ -132,7 +132,7 @@ def cases(connection: psycopg.Connection) -> Iterator[Case]:
     yield Case("users/find", "", {"email": "77@EXAMPLE.org"})
     yield Case("users/list", "all", {})
     (neighbour,) = one(connection, "select id from users where email = '77@example.org'")
-    yield Case("users/delete", "with 100 tasks", {"user_id": neighbour})
+    yield Case("users/delete", "who has 125 tasks", {"user_id": neighbour})
     yield Case("migrations/applied", "", {})
     yield Case("migrations/digests", "", {})
 
