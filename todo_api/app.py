@@ -13,7 +13,7 @@ from litestar.routes import BaseRoute, HTTPRoute
 from litestar.types import Guard
 
 from todo_api import problems, settings
-from todo_api.database import PooledExecutor, make_pool, opened
+from todo_api.database import Database
 from todo_api.edge import Edge
 from todo_api.queries import Queries
 from todo_api.requests import StrictRequest
@@ -27,12 +27,12 @@ def create_app(configuration: settings.Settings | None = None, *, guards: Sequen
     ``guards`` stand before every resource: this is where authorization comes in.
     """
     configuration = configuration or settings.load()
-    pool = make_pool(configuration)
-    queries = Queries(PooledExecutor(pool))
+    database = Database(configuration)
+    queries = Queries(database)
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
-        async with opened(pool):
+        async with database.opened():
             yield
 
     app = Litestar(

@@ -1,20 +1,30 @@
-"""The connection pool and its lifespan."""
+"""The connections to PostgreSQL, and how a statement gets to run on one."""
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool
+from psycopg import AsyncConnection, OperationalError
+from psycopg.errors import QueryCanceled
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from todo_api import VERSION
+from todo_api.pipeline import OverdueError, Pipelines
 from todo_api.queries import Row, Statement
 from todo_api.settings import Settings
 
 Pool = AsyncConnectionPool[AsyncConnection]
 
 
-def make_pool(settings: Settings) -> Pool:
+# Connections that requests share. PostgreSQL runs the statements of one in turn, so more of them use more of
+# its processors; fewer carry more statements in one go.
+_SHARED = 4
+
+# Statements that may wait, per worker: at some 10,000 a second, a tenth of a second's.
+_QUEUE = 1000
+
+
+def _make_pool(settings: Settings) -> Pool:
     """A pool of autocommitting connections, not yet open. Sessions speak UTC, so times do too.
 
     Each tells the server what it belongs to: ``todo-api/0.1.0 worker 4711``, the worker by its process id.
@@ -28,29 +38,54 @@ def make_pool(settings: Settings) -> Pool:
         min_size=settings.pool_min_size,
         max_size=settings.pool_max_size,
         timeout=settings.pool_timeout,
+        max_waiting=_QUEUE,
         kwargs={"autocommit": True, "application_name": f"todo-api/{VERSION} worker {os.getpid()}"},
         name="todo-api",
     )
 
 
-class PooledExecutor:
-    """Runs each statement on a pool connection of its own."""
+class Database:
+    """Runs statements: most of them on a few connections that all requests share, slow ones on their own."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, settings: Settings) -> None:
+        self.pool = _make_pool(settings)
+        shared = max(1, min(_SHARED, settings.pool_max_size - 1))
+        self._pipelines = Pipelines(self.pool, shared, max_queue=_QUEUE, timeout=settings.pool_timeout)
+        self._shares_all = settings.pool_max_size == 1
+        self._shares_none = not settings.prepare_statements
 
-    async def execute(self, statement: Statement[Row], parameters: dict[str, object]) -> Sequence[Row]:
-        """Run one statement, in a transaction of its own."""
-        async with self._pool.connection() as connection:
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Open the pool without waiting for a database, which may come later, and close it at the end."""
+        await self.pool.open()
+        try:
+            yield
+        finally:
+            await self._pipelines.close()
+            await self.pool.close()
+
+    async def execute(self, statement: Statement[Row], parameters: Mapping[str, object]) -> Sequence[Row]:
+        """Run one statement, in a transaction of its own.
+
+        What may be repeated is, once, where its connection broke before the answer came. Raises
+        ``psycopg.OperationalError`` where the database is away, too busy or too slow.
+        """
+        is_slow = any(parameters[name] is not None for name in statement.slow_with)
+        run = self._run_alone if self._shares_none or (is_slow and not self._shares_all) else self._run_shared
+        try:
+            return await run(statement, parameters)
+        except (OverdueError, PoolTimeout, TooManyRequests, QueryCanceled):
+            raise
+        except OperationalError:
+            if not statement.repeatable:
+                raise
+            return await run(statement, parameters)
+
+    async def _run_shared(self, statement: Statement[Row], parameters: Mapping[str, object]) -> list[Row]:
+        values = [parameters[name] for name in statement.parameters]
+        return await self._pipelines.execute(statement, values, statement.make_row)
+
+    async def _run_alone(self, statement: Statement[Row], parameters: Mapping[str, object]) -> list[Row]:
+        async with self.pool.connection() as connection:
             cursor = await connection.execute(statement.text, parameters)
             return [statement.row(*values) for values in await cursor.fetchall()]
-
-
-@asynccontextmanager
-async def opened(pool: Pool) -> AsyncIterator[None]:
-    """Open the pool without waiting for a database, which may come later, and close it at the end."""
-    await pool.open()
-    try:
-        yield
-    finally:
-        await pool.close()

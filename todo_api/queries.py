@@ -1,8 +1,8 @@
 """The statements under ``sql/``, one a file, and how one is run."""
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from todo_api import folder
 
@@ -17,23 +17,40 @@ class Statement(Generic[Row]):
     ``name`` is the file's path, ``tasks/get``. A missing file raises ``FileNotFoundError``
     as soon as the module that names it is imported, so it stops the start.
 
-    ``text`` is what the server is sent: the statement without its header, and with its name
+    ``text`` is what psycopg is given: the statement without its header, and with its name
     (``select /* tasks/get */ id, …``), by which ``pg_stat_activity`` and ``pg_stat_statements`` show it.
+    ``positional`` is the same as libpq takes it, with ``$1`` for the first of ``parameters``.
+
+    ``repeatable`` says that to run it twice is to run it once. ``slow_with`` names parameters that make
+    it look at more rows than it returns where they are given.
     """
 
-    def __init__(self, name: str, row: Callable[..., Row]) -> None:
+    def __init__(
+        self,
+        name: str,
+        row: Callable[..., Row],
+        *,
+        repeatable: bool = False,
+        slow_with: Collection[str] = (),
+    ) -> None:
         text = (folder("sql") / f"{name}.sql").read_text(encoding="utf-8")
         self.name = name
         self.row = row
+        self.make_row: Callable[[Sequence[Any]], Row] = lambda values: row(*values)
+        self.repeatable = repeatable
+        self.slow_with = slow_with
         # PostgreSQL 18 cuts off what stands before a statement, hence the name behind its first word.
-        self.text = _HEADER_AND_VERB.sub(rf"\1 /* {name} */", text, count=1).encode()
+        text = _HEADER_AND_VERB.sub(rf"\1 /* {name} */", text, count=1)
+        self.text = text.encode()
         self.parameters = tuple(dict.fromkeys(_PARAMETER.findall(text)))
+        numbers = {parameter: f"${number}" for number, parameter in enumerate(self.parameters, start=1)}
+        self.positional = _PARAMETER.sub(lambda found: numbers[found[1]], text).replace("%%", "%").encode()
 
 
 class Executor(Protocol):
     """Runs a statement in a transaction of its own, in one round trip."""
 
-    async def execute(self, statement: Statement[Row], parameters: dict[str, object]) -> Sequence[Row]:
+    async def execute(self, statement: Statement[Row], parameters: Mapping[str, object]) -> Sequence[Row]:
         """Return every row; raise ``psycopg.Error`` as the database meant it."""
         ...
 

@@ -30,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
     pool_min_size: Annotated[int, Meta(ge=0, le=1000)] = 2
     pool_max_size: Count = 10
+    prepare_statements: bool = True
     pool_timeout: Annotated[float, Meta(gt=0, le=300)] = 5.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = True

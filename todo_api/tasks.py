@@ -139,16 +139,16 @@ def _created(*columns: Any) -> Created:
 
 
 LIST = {
-    "-created_at": Statement("tasks/list_newest_first", Task),
-    "created_at": Statement("tasks/list_oldest_first", Task),
+    sort: Statement(f"tasks/{name}", Task, repeatable=True, slow_with=("completed", "q", "updated_since"))
+    for sort, name in [("-created_at", "list_newest_first"), ("created_at", "list_oldest_first")]
 }
-GET = Statement("tasks/get", Task)
+GET = Statement("tasks/get", Task, repeatable=True)
 CREATE = Statement("tasks/create", Task)
-CREATE_ONCE = Statement("tasks/create_once", _created)
+CREATE_ONCE = Statement("tasks/create_once", _created, repeatable=True)
 UPDATE = Statement("tasks/update", Task)
 COMPLETE = Statement("tasks/complete", Task)
 DELETE = Statement("tasks/delete", UUID)
-OWNER = Statement("users/get", lambda user_id, *_: user_id)
+OWNER = Statement("users/get", lambda user_id, *_: user_id, repeatable=True)
 
 IfMatch = Annotated[
     str | None, HeaderParameter(name="If-Match", description="Change only this version of the task")

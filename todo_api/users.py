@@ -43,7 +43,7 @@ class NewUser(msgspec.Struct, forbid_unknown_fields=True):
 
 
 ADD = Statement("users/add", User)
-GET = Statement("users/get", User)
+GET = Statement("users/get", User, repeatable=True)
 
 _encode = msgspec.json.Encoder().encode
 
