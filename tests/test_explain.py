@@ -69,7 +69,10 @@ async def test_explain_undoes_what_it_executes(explained: Explain, ada: User) ->
         (["tasks/get", "task_id"], "'task_id' is not of the form PARAMETER=VALUE."),
         (["tasks/get", "limit=3"], "tasks/get takes no limit: tasks/get user_id=… task_id=…"),
         (["tasks/get", "user_id=3"], 'tasks/get: invalid input syntax for type uuid: "3"'),
-        (["migrations/digests"], "migrations/digests: permission denied for table _yoyo_log"),
+        (
+            ["users/add", "email=@"],
+            'users/add: new row for relation "users" violates check constraint "users_email_form"',
+        ),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(explained: Explain, arguments: list[str], sentence: str) -> None:
