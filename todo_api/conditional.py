@@ -4,6 +4,7 @@ import re
 from datetime import datetime
 from hashlib import sha256
 
+from todo_api.moments import show
 from todo_api.problems import INVALID, Fault, ProblemError
 
 _TAG = r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"'
@@ -12,7 +13,7 @@ _TAGS = re.compile(rf"[\s,]*{_TAG}(?:\s*,[\s,]*{_TAG})*[\s,]*")
 
 def task_tag(updated_at: datetime) -> str:
     """The strong tag of a task: its ``updated_at``, which grows with each change, as JSON shows it."""
-    return f'"{updated_at.isoformat(timespec="microseconds").removesuffix("+00:00")}Z"'
+    return f'"{show(updated_at)}"'
 
 
 def content_tag(*content: bytes) -> str:

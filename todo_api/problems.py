@@ -9,6 +9,7 @@ import psycopg
 from litestar import Request, Response
 from litestar.exceptions import (
     ClientException,
+    InternalServerException,
     MethodNotAllowedException,
     NotFoundException,
     ValidationException,
@@ -55,7 +56,9 @@ def _kind(slug: str, status: int, title: str, detail: str) -> Kind:
     return Kind(f"/problems/{slug}", status, title, detail)
 
 
-BAD_REQUEST = _kind("bad-request", 400, "Bad request", "The request could not be read to its end.")
+BAD_REQUEST = _kind(
+    "bad-request", 400, "Bad request", "The request is not sound HTTP, or ended before all of it had come."
+)
 MALFORMED = _kind("malformed-body", 400, "The body is not JSON", "Send one JSON object, in UTF-8.")
 NOT_FOUND = _kind(
     "not-found", 404, "No such resource", "No resource has this path; GET /schema shows those that there are."
@@ -103,6 +106,9 @@ TIMED_OUT = _kind(
 KINDS = [kind for kind in list(globals().values()) if isinstance(kind, Kind)]
 
 
+_MOST_FAULTS = 32  # a body of 64 KiB has room for ten thousand
+
+
 class ProblemError(Exception):
     """Raised where something is known to be wrong; answered as the problem that it names."""
 
@@ -111,7 +117,7 @@ class ProblemError(Exception):
     ) -> None:
         super().__init__(kind.title)
         self.kind = kind
-        self.faults = list(faults)
+        self.faults = list(faults[:_MOST_FAULTS])
         self.detail = detail or kind.detail
         self.headers = dict(headers or {})
 
@@ -173,7 +179,7 @@ def translate(error: Exception) -> ProblemError:
             return ProblemError(TOO_LARGE)
         case ValidationException():
             return ProblemError(MALFORMED)
-        case ClientException():
+        case ClientException() | InternalServerException(detail="client disconnected prematurely"):
             return ProblemError(BAD_REQUEST)
     return ProblemError(DEFECT)
 

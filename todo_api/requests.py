@@ -8,19 +8,19 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from litestar import Request
+from litestar.params import PathParameter
 from msgspec import Meta
 
 from todo_api.problems import INVALID, MALFORMED, UNSUPPORTED, Fault, ProblemError
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-Id = Annotated[
-    str,
-    Meta(
-        pattern=r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$(?!\s)",
-        description="A UUID in its canonical form (RFC 9562, section 4)",
-        extra_json_schema={"format": "uuid"},
-    ),
+_UUID = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$(?!\s)"
+_CANONICAL = "A UUID in its canonical form (RFC 9562, section 4)"
+
+Id = Annotated[str, Meta(pattern=_UUID, description=_CANONICAL, extra_json_schema={"format": "uuid"})]
+PathId = Annotated[  # Litestar overlooks a Meta inside FromPath
+    str, PathParameter(pattern=_UUID, description=_CANONICAL, schema_extra={"format": "uuid"})
 ]
 
 JSON = "application/json"
@@ -39,7 +39,7 @@ class StrictRequest(Request[Any, Any, Any]):
         """The body, as an instance of what the handler's ``data`` is annotated with."""
         media_type, options = self.content_type
         accepted = self.route_handler.opt.get("body_types", (JSON,))
-        if media_type not in accepted or options.get("charset", "utf-8").lower() != "utf-8":
+        if media_type not in accepted or options.get("charset", "utf-8").lower() not in ("utf-8", "utf8"):
             raise ProblemError(UNSUPPORTED, detail=f"Send the body as {' or '.join(accepted)}, in UTF-8.")
         field = self.route_handler.parsed_data_field
         assert field is not None  # Litestar asks for the body only where a handler declares one
@@ -94,29 +94,40 @@ def read_query(request: Request[Any, Any, Any], into: type[T]) -> T:
     text = request.scope["query_string"]
     if not text:
         return into()
-    try:
-        pairs = parse_qsl(text.decode("ascii"), keep_blank_values=True, max_num_fields=64, errors="strict")
-    except ValueError:
-        raise ProblemError(INVALID, detail="The query string is not UTF-8, percent-encoded.") from None
+    escaped = "surrogateescape"  # what is not UTF-8 becomes surrogates, told of below
+    pairs = parse_qsl(text.decode(errors=escaped), keep_blank_values=True, errors=escaped)
     fields = {field.encode_name: field for field in msgspec.structs.fields(into)}
     values: dict[str, Any] = {}
     faults = []
     for name, value in pairs:
         if name not in fields:
-            faults.append(
-                Fault(f"There is no such parameter here; there are {', '.join(fields)}.", parameter=name)
-            )
+            known = f"; there are {', '.join(fields)}" if fields else ""
+            shown = name.encode(errors="replace").decode()
+            faults.append(Fault(f"There is no such parameter here{known}.", parameter=shown))
         elif name in values:
             faults.append(Fault("This parameter may stand only once.", parameter=name))
         else:
+            values[name] = None
             try:
+                value.encode()
                 values[name] = _parameter(value, fields[name].type)
+            except UnicodeEncodeError:
+                faults.append(Fault("Expected: UTF-8, percent-encoded.", parameter=name))
             except msgspec.ValidationError as error:
-                values[name] = None
                 faults.append(Fault(explain(error, fields[name].type), parameter=name))
     if faults:
         raise ProblemError(INVALID, *faults)
     return into(**values)
+
+
+class NoParameters(msgspec.Struct):
+    """What a route takes that reads no query string."""
+
+
+async def refuse_parameters(request: Request[Any, Any, Any]) -> None:
+    """Before a handler runs: refuse a query string, unless ``query=`` says that the handler reads it."""
+    if request.scope["query_string"] and "query" not in request.route_handler.opt:
+        read_query(request, NoParameters)
 
 
 _LITERAL = re.compile(r"true|false|0|-?[1-9][0-9]{0,17}", re.ASCII)

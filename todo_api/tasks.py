@@ -10,15 +10,24 @@ from uuid import UUID
 import msgspec
 from litestar import Controller, Request, delete, get, patch, post, put
 from litestar.di import NamedDependency
-from litestar.params import FromPath, HeaderParameter, JSONBody
+from litestar.params import HeaderParameter, JSONBody
 from litestar.response.base import ASGIResponse
 from msgspec import UNSET, Meta, UnsetType
 
 from todo_api.conditional import content_tag, is_current, task_tag, versions
+from todo_api.moments import encode, exact
 from todo_api.openapi import document
 from todo_api.problems import KEY_REUSED, TASK_CHANGED, TASK_NOT_FOUND, USER_NOT_FOUND, ProblemError
 from todo_api.queries import Queries, Statement
-from todo_api.requests import JSON, MERGE_PATCH, Id, read_idempotency_key, read_query
+from todo_api.requests import (
+    JSON,
+    MERGE_PATCH,
+    Id,
+    PathId,
+    read_idempotency_key,
+    read_query,
+    refuse_parameters,
+)
 
 Title = Annotated[
     str,
@@ -56,6 +65,10 @@ class Task(msgspec.Struct):
     completed: bool
     created_at: datetime
     updated_at: datetime
+
+    def __post_init__(self) -> None:
+        if not (self.created_at.microsecond and self.updated_at.microsecond):
+            self.created_at, self.updated_at = exact(self.created_at), exact(self.updated_at)
 
 
 class NewTask(msgspec.Struct, forbid_unknown_fields=True):
@@ -147,7 +160,7 @@ CREATE = Statement("tasks/create", Task)
 CREATE_ONCE = Statement("tasks/create_once", _created, repeatable=True)
 UPDATE = Statement("tasks/update", Task)
 COMPLETE = Statement("tasks/complete", Task)
-DELETE = Statement("tasks/delete", UUID)
+DELETE = Statement("tasks/delete", lambda task_id: task_id)
 OWNER = Statement("users/get", lambda user_id, *_: user_id, repeatable=True)
 
 IfMatch = Annotated[
@@ -166,20 +179,19 @@ IdempotencyKey = Annotated[
 
 _MAY_REFUSE = (TASK_NOT_FOUND, TASK_CHANGED)
 
-_encode = msgspec.json.Encoder().encode
-
 
 class TaskController(Controller):
     """The tasks of one user."""
 
     path = "/api/{user_id:str}/tasks"
     tags = ["Tasks"]
+    before_request = staticmethod(refuse_parameters)
 
     @get(**document("List a user's tasks", 200, list[Task], USER_NOT_FOUND, query=Listing))
     async def list_tasks(
         self,
         request: Request[Any, Any, Any],
-        user_id: FromPath[Id],
+        user_id: PathId,
         queries: NamedDependency[Queries],
         if_none_match: IfNoneMatch = None,
     ) -> ASGIResponse:
@@ -202,7 +214,7 @@ class TaskController(Controller):
         page, link = tasks[: listing.limit], ""
         if len(tasks) > listing.limit:
             link = f'<{_next(user_id, listing, page)}>; rel="next"'
-        body = _encode(page)
+        body = encode(page)
         headers = {"ETag": content_tag(body, link.encode())} | ({"Link": link} if link else {})
         if is_current(if_none_match, headers["ETag"]):
             return ASGIResponse(status_code=304, headers=headers)
@@ -211,7 +223,7 @@ class TaskController(Controller):
     @post(**document("Create a task", 201, Task, USER_NOT_FOUND, KEY_REUSED, body=True))
     async def create_task(
         self,
-        user_id: FromPath[Id],
+        user_id: PathId,
         data: JSONBody[NewTask],
         queries: NamedDependency[Queries],
         idempotency_key: IdempotencyKey = None,
@@ -227,7 +239,7 @@ class TaskController(Controller):
             CREATE_ONCE,
             user_id=user_id,
             idempotency_key=read_idempotency_key(idempotency_key),
-            idempotency_digest=sha256(_encode(data)).digest(),
+            idempotency_digest=sha256(encode(data)).digest(),
             **values,
         )
         assert outcome is not None
@@ -239,8 +251,8 @@ class TaskController(Controller):
     @get("/{task_id:str}", **document("Read a task", 200, Task, TASK_NOT_FOUND))
     async def get_task(
         self,
-        user_id: FromPath[Id],
-        task_id: FromPath[Id],
+        user_id: PathId,
+        task_id: PathId,
         queries: NamedDependency[Queries],
         if_none_match: IfNoneMatch = None,
     ) -> ASGIResponse:
@@ -255,8 +267,8 @@ class TaskController(Controller):
     @put("/{task_id:str}", **document("Replace a task", 200, Task, *_MAY_REFUSE, body=True))
     async def replace_task(
         self,
-        user_id: FromPath[Id],
-        task_id: FromPath[Id],
+        user_id: PathId,
+        task_id: PathId,
         data: JSONBody[TaskReplacement],
         queries: NamedDependency[Queries],
         if_match: IfMatch = None,
@@ -270,8 +282,8 @@ class TaskController(Controller):
     )
     async def patch_task(
         self,
-        user_id: FromPath[Id],
-        task_id: FromPath[Id],
+        user_id: PathId,
+        task_id: PathId,
         data: JSONBody[TaskPatch],
         queries: NamedDependency[Queries],
         if_match: IfMatch = None,
@@ -285,8 +297,8 @@ class TaskController(Controller):
     )
     async def complete_task(
         self,
-        user_id: FromPath[Id],
-        task_id: FromPath[Id],
+        user_id: PathId,
+        task_id: PathId,
         queries: NamedDependency[Queries],
         data: JSONBody[Completion | None] = None,
         if_match: IfMatch = None,
@@ -306,8 +318,8 @@ class TaskController(Controller):
     @delete("/{task_id:str}", **document("Delete a task", 204, None, *_MAY_REFUSE))
     async def delete_task(
         self,
-        user_id: FromPath[Id],
-        task_id: FromPath[Id],
+        user_id: PathId,
+        task_id: PathId,
         queries: NamedDependency[Queries],
         if_match: IfMatch = None,
     ) -> None:
@@ -343,13 +355,13 @@ async def _refusal(queries: Queries, user_id: str, task_id: str, if_match: str |
 
 
 def _respond(task: Task) -> ASGIResponse:
-    return ASGIResponse(body=_encode(task), headers={"ETag": task_tag(task.updated_at)})
+    return ASGIResponse(body=encode(task), headers={"ETag": task_tag(task.updated_at)})
 
 
 def _respond_created(task: Task, more: Mapping[str, str] = {}) -> ASGIResponse:
     location = f"/api/{task.user_id}/tasks/{task.id}"
     headers = {"Location": location, "ETag": task_tag(task.updated_at), **more}
-    return ASGIResponse(body=_encode(task), status_code=201, headers=headers)
+    return ASGIResponse(body=encode(task), status_code=201, headers=headers)
 
 
 def _next(user_id: str, listing: Listing, page: Sequence[Task]) -> str:

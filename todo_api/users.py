@@ -7,14 +7,15 @@ from uuid import UUID
 import msgspec
 from litestar import Controller, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody
+from litestar.params import JSONBody
 from litestar.response.base import ASGIResponse
 from msgspec import Meta
 
+from todo_api.moments import encode, exact
 from todo_api.openapi import document
 from todo_api.problems import EMAIL_TAKEN, USER_NOT_FOUND, ProblemError
 from todo_api.queries import Queries, Statement
-from todo_api.requests import Id
+from todo_api.requests import PathId, refuse_parameters
 
 Email = Annotated[
     str,
@@ -35,6 +36,9 @@ class User(msgspec.Struct):
     email: str
     created_at: datetime
 
+    def __post_init__(self) -> None:
+        self.created_at = exact(self.created_at)
+
 
 class NewUser(msgspec.Struct, forbid_unknown_fields=True):
     """What it takes to add a user."""
@@ -45,28 +49,25 @@ class NewUser(msgspec.Struct, forbid_unknown_fields=True):
 ADD = Statement("users/add", User)
 GET = Statement("users/get", User, repeatable=True)
 
-_encode = msgspec.json.Encoder().encode
-
 
 class UserController(Controller):
     """Users."""
 
     path = "/api/users"
     tags = ["Users"]
+    before_request = staticmethod(refuse_parameters)
 
     @post(**document("Add a user", 201, User, EMAIL_TAKEN, body=True))
     async def add_user(self, data: JSONBody[NewUser], queries: NamedDependency[Queries]) -> ASGIResponse:
         """Add a user. The email is taken where another user has it, whatever its case."""
         user = await queries.one(ADD, email=data.email)
         assert user is not None
-        return ASGIResponse(
-            body=_encode(user), status_code=201, headers={"Location": f"/api/users/{user.id}"}
-        )
+        return ASGIResponse(body=encode(user), status_code=201, headers={"Location": f"/api/users/{user.id}"})
 
     @get("/{user_id:str}", **document("Read a user", 200, User, USER_NOT_FOUND))
-    async def get_user(self, user_id: FromPath[Id], queries: NamedDependency[Queries]) -> ASGIResponse:
+    async def get_user(self, user_id: PathId, queries: NamedDependency[Queries]) -> ASGIResponse:
         """Read one user."""
         user = await queries.one(GET, user_id=user_id)
         if user is None:
             raise ProblemError(USER_NOT_FOUND)
-        return ASGIResponse(body=_encode(user))
+        return ASGIResponse(body=encode(user))
