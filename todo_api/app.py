@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from litestar import Litestar
-from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin, YamlRenderPlugin
@@ -13,6 +12,7 @@ from litestar.routes import BaseRoute, HTTPRoute
 from litestar.types import Guard
 
 from todo_api import problems, settings
+from todo_api.cors import Cors
 from todo_api.database import Database
 from todo_api.edge import Edge
 from todo_api.queries import Queries
@@ -43,7 +43,6 @@ def create_app(configuration: settings.Settings | None = None, *, guards: Sequen
         request_class=StrictRequest,
         request_max_body_size=64 * 1024,
         exception_handlers={Exception: problems.respond},
-        cors_config=_cors(configuration.cors_allow_origins),
         plugins=[EveryMethod()],
         logging_config=None,
         openapi_config=OpenAPIConfig(
@@ -54,6 +53,8 @@ def create_app(configuration: settings.Settings | None = None, *, guards: Sequen
             render_plugins=[SwaggerRenderPlugin(), JsonRenderPlugin(), YamlRenderPlugin()],
         ),
     )
+    if configuration.cors_allow_origins:
+        app.asgi_handler = Cors(app.asgi_handler, configuration.cors_allow_origins)
     app.asgi_handler = Edge(app.asgi_handler)
     return app
 
@@ -71,14 +72,3 @@ class EveryMethod(ReceiveRoutePlugin):
             handlers.pop("OPTIONS")
             if "GET" in handlers:
                 handlers["HEAD"] = handlers["GET"]
-
-
-def _cors(origins: Sequence[str]) -> CORSConfig | None:
-    if not origins:
-        return None
-    return CORSConfig(
-        allow_origins=list(origins),
-        allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "X-Request-Id"],
-        expose_headers=["ETag", "Link", "Location", "Retry-After", "X-Request-Id", "Idempotency-Replayed"],
-    )
