@@ -1,15 +1,17 @@
 """The environment and an optional ``.env`` file, checked all at once, as one frozen Struct."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from dotenv import dotenv_values
 from msgspec import Meta
 from platformdirs import user_data_path
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1, le=1000)]
@@ -42,7 +44,10 @@ def load(environment: Mapping[str, str] = os.environ, env_file: Path = Path(".en
 
     An empty variable counts as absent. Raises SettingsError, naming all that is wrong.
     """
-    known = {**dotenv_values(env_file), **environment}
+    try:
+        known = {**dotenv_values(env_file), **environment}
+    except (OSError, UnicodeDecodeError):
+        raise SettingsError(f"{env_file} cannot be read as text in UTF-8.") from None
     values: dict[str, Any] = {}
     faults = []
     for field in msgspec.structs.fields(Settings):
@@ -79,14 +84,15 @@ def _database_url(text: str) -> str:
     if not text.startswith(("postgresql://", "postgres://")):
         raise ValueError("must be a URL that begins with postgresql://")
     try:
-        _ = urlsplit(text).port
-    except ValueError:
-        raise ValueError("holds a port that is no number from 0 to 65535") from None
+        ports = str(conninfo_to_dict(text).get("port") or "").split(",")
+    except ProgrammingError:  # whose message may quote the password
+        raise ValueError("is no connection URL that PostgreSQL understands") from None
+    if not all(re.fullmatch(r"[0-9]{0,5}", port) and int(port or 0) <= 65535 for port in ports):
+        raise ValueError("holds a port that is no number from 0 to 65535")
     return text
 
 
 def _origin(text: str) -> str:
-    parts = urlsplit(text)
-    if text != "*" and (parts.scheme not in ("http", "https") or text != f"{parts.scheme}://{parts.netloc}"):
+    if not re.fullmatch(r"\*|https?://([^][/?#@:\s\\]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?", text):
         raise ValueError(f"holds {text!r}, which is no origin such as https://app.example.org")
     return text
