@@ -25,13 +25,13 @@ _QUEUE = 1000
 
 
 def _make_pool(settings: Settings) -> Pool:
-    """A pool of autocommitting connections, not yet open. Sessions speak UTC, so times do too.
+    """A pool of autocommitting connections, not yet open. Sessions speak UTC and ISO 8601, as times do.
 
     Each tells the server what it belongs to: ``todo-api/0.1.0 worker 4711``, the worker by its process id.
     """
     assert settings.database_url is not None
-    # A pooler refuses the options of a connection string; libpq sends this one as a parameter of its own.
-    os.environ["PGTZ"] = "UTC"
+    # A pooler refuses the options of a connection string; libpq sends these as parameters of their own.
+    os.environ |= {"PGTZ": "UTC", "PGDATESTYLE": "ISO"}
     return AsyncConnectionPool(
         settings.database_url,
         open=False,
