@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
@@ -17,6 +17,8 @@ from psycopg import sql
 from todo_api import embedded, migrate
 from todo_api.app import create_app
 from todo_api.settings import Settings
+
+from .service import serving
 
 IN_A_HURRY = {
     "fsync": "off",
@@ -138,9 +140,30 @@ def app(settings: Settings) -> Litestar:
 @pytest.fixture(scope="session")
 async def client(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of the application, in this process."""
+    async with talking_to(app) as client:
+        yield client
+
+
+@asynccontextmanager
+async def talking_to(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
+    """Start the application and talk to it."""
     transport = httpx.ASGITransport(cast("Any", app), raise_app_exceptions=False)
     async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def server(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server process on the shared database, for what only a socket shows."""
+    with serving(tmp_path_factory.mktemp("server"), DATABASE_URL=database_url) as service:
+        yield service.url
+
+
+@pytest.fixture(scope="session")
+def database(database_url: str, as_owner: Callable[[str], str]) -> Iterator[psycopg.Connection]:
+    """The shared database, for rows that its owner types by hand."""
+    with psycopg.connect(as_owner(database_url), autocommit=True) as connection:
+        yield connection
 
 
 class User:
@@ -203,3 +226,23 @@ def assert_problem(response: httpx.Response, status: int, slug: str) -> dict[str
 
 
 ROOT = Path(__file__).parent.parent
+
+TASK = "/api/{user_id}/tasks/{task_id}"
+
+# Every operation on what a user has: method, path, body.
+OPERATIONS: list[tuple[str, str, Any]] = [
+    ("GET", TASK, None),
+    ("HEAD", TASK, None),
+    ("PUT", TASK, {"title": "Buy tea", "description": None, "completed": True}),
+    ("PATCH", TASK, {"title": "Buy tea"}),
+    ("DELETE", TASK, None),
+    ("PATCH", TASK + "/complete", None),
+    ("PATCH", TASK + "/complete", {"completed": True}),
+]
+USER_OPERATIONS: list[tuple[str, str, Any]] = [
+    ("GET", "/api/users/{user_id}", None),
+    ("HEAD", "/api/users/{user_id}", None),
+    ("GET", "/api/{user_id}/tasks", None),
+    ("HEAD", "/api/{user_id}/tasks", None),
+    ("POST", "/api/{user_id}/tasks", {"title": "Buy milk"}),
+]

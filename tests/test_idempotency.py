@@ -1,0 +1,143 @@
+"""Idempotency-Key: a create that is safe to repeat."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from .conftest import User, assert_problem
+
+
+async def create(user: User, key: str, body: Any = None) -> httpx.Response:
+    """Create a task under a key."""
+    return await user.client.post(
+        user.tasks, json=body or {"title": "Buy milk"}, headers={"Idempotency-Key": key}
+    )
+
+
+@pytest.mark.parametrize("key", ["k", "x" * 255, '"quoted"', r'"a\"b\\c"', str(uuid4()), "!#~'"])
+async def test_a_repeated_request_creates_nothing(ada: User, key: str) -> None:
+    """It gets the task of the first one, and is told so."""
+    first, *others = [await create(ada, key) for _ in range(3)]
+    assert 201 == first.status_code
+    assert "idempotency-replayed" not in first.headers
+    for other in others:
+        assert (201, "true") == (other.status_code, other.headers["idempotency-replayed"])
+        assert first.json() == other.json()
+        assert [first.headers[name] for name in ("location", "etag")] == [
+            other.headers[name] for name in ("location", "etag")
+        ]
+    assert [first.json()] == await ada.lists()
+
+
+async def test_a_quoted_key_is_the_plain_one(ada: User) -> None:
+    """A structured field's string is what stands between its quotes."""
+    assert (await create(ada, r'"a\"b"')).json() == (await create(ada, 'a"b')).json()
+
+
+async def test_the_same_payload_said_otherwise(ada: User) -> None:
+    """Order, white space and defaults make no other payload."""
+    await create(ada, "k", {"title": "x", "completed": False, "description": None})
+    same = await create(ada, "k", {"description": None, "title": " x "})
+    assert (201, "true") == (same.status_code, same.headers["idempotency-replayed"])
+
+
+@pytest.mark.parametrize(
+    "other", [{"title": "y"}, {"title": "x", "completed": True}, {"title": "x", "description": ""}]
+)
+async def test_another_payload_is_refused(ada: User, other: dict[str, Any]) -> None:
+    """422, and the first task stays as it was."""
+    task = (await create(ada, "k", {"title": "x"})).json()
+    assert_problem(await create(ada, "k", other), 422, "idempotency-key-reused")
+    assert [task] == await ada.lists()
+
+
+async def test_a_replay_shows_the_task_as_it_is(ada: User) -> None:
+    """The payload of the first request counts, not what has become of its task."""
+    task = (await create(ada, "k", {"title": "x"})).json()
+    changed = (await ada.client.patch(ada.path(task), json={"title": "y"})).json()
+    again = await create(ada, "k", {"title": "x"})
+    assert (201, changed) == (again.status_code, again.json())
+    assert f'"{changed["updated_at"]}"' == again.headers["etag"]
+
+
+async def test_of_16_equal_requests_at_once_one_creates(ada: User) -> None:
+    """The others wait for it and get its task."""
+    responses = await asyncio.gather(*(create(ada, "k") for _ in range(16)))
+    assert [201] * 16 == [response.status_code for response in responses]
+    assert {None: 1, "true": 15} == Counter(
+        response.headers.get("idempotency-replayed") for response in responses
+    )
+    assert await ada.lists() == [responses[0].json()]
+    assert 1 == len({response.text for response in responses})
+
+
+async def test_of_16_different_requests_at_once_one_creates(ada: User) -> None:
+    """The others are told that the key is taken."""
+    responses = await asyncio.gather(*(create(ada, "k", {"title": f"{number}"}) for number in range(16)))
+    assert {201: 1, 422: 15} == Counter(response.status_code for response in responses)
+    assert 1 == len(await ada.lists())
+
+
+async def test_a_failed_request_burns_no_key(ada: User) -> None:
+    """What was refused may be sent again, mended, under its key."""
+    assert_problem(await create(ada, "k", {"title": ""}), 422, "invalid-request")
+    response = await create(ada, "k", {"title": "x"})
+    assert 201 == response.status_code
+    assert "idempotency-replayed" not in response.headers
+
+
+async def test_a_key_lives_as_long_as_its_task(ada: User) -> None:
+    """After that it is free again, for another payload too."""
+    task = (await create(ada, "k", {"title": "x"})).json()
+    await ada.client.delete(ada.path(task))
+    again = await create(ada, "k", {"title": "y"})
+    assert 201 == again.status_code
+    assert "idempotency-replayed" not in again.headers
+    assert task["id"] != again.json()["id"]
+
+
+async def test_keys_belong_to_the_user(ada: User, bob: User) -> None:
+    """Nobody sees another's task, or that there is one, by guessing its key."""
+    await create(ada, "k", {"title": "ada's"})
+    response = await create(bob, "k", {"title": "bob's"})
+    assert (201, bob.id) == (response.status_code, response.json()["user_id"])
+    assert "idempotency-replayed" not in response.headers
+    nobody = User(ada.client, str(uuid4()))
+    assert_problem(await create(nobody, "k"), 404, "user-not-found")
+
+
+async def test_without_a_key_each_request_creates(ada: User) -> None:
+    """Two equal tasks are no mistake."""
+    assert (await ada.creates("x"))["id"] != (await ada.creates("x"))["id"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        '""',
+        "x" * 256,
+        f'"{"x" * 256}"',
+        "a b",
+        '"a b"',
+        '"a',
+        '"a"b"',
+        r'"a\b"',
+        '"a";b=1',
+        "ä",
+        "a\x7f",
+        '"a\\"',
+    ],
+)
+async def test_what_is_no_key(ada: User, key: str) -> None:
+    """422 names the header, and nothing is created."""
+    response = await ada.client.post(
+        ada.tasks, json={"title": "x"}, headers={b"Idempotency-Key": key.encode("latin-1")}
+    )
+    problem = assert_problem(response, 422, "invalid-request")
+    assert ["Idempotency-Key"] == [fault["header"] for fault in problem["errors"]]
+    assert [] == await ada.lists()

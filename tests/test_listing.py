@@ -1,0 +1,268 @@
+"""Lists: their parameters, and pages that stay whole while tasks come and go."""
+
+import asyncio
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+
+from .conftest import User, assert_problem
+
+SORTS = ["-created_at", "created_at"]
+
+
+async def titles(user: User, **parameters: Any) -> list[str]:
+    """The titles on a page, in its order."""
+    return [task["title"] for task in await user.lists(**parameters)]
+
+
+def next_page(response: httpx.Response) -> str | None:
+    """Where Link says that the next page is, if anywhere."""
+    url = response.links.get("next", {}).get("url")
+    assert (url is None) == ("link" not in response.headers)
+    return url
+
+
+async def walk(user: User, **parameters: Any) -> list[list[str]]:
+    """The titles on each page, following Link from page to page."""
+    pages, url = [], f"{user.tasks}?{urlencode(parameters)}"
+    while url:
+        response = await user.client.get(url)
+        assert 200 == response.status_code, response.text
+        pages.append([task["title"] for task in response.json()])
+        url = next_page(response) or ""
+    return pages
+
+
+async def test_a_list_is_a_bare_array_newest_first(ada: User) -> None:
+    """Whole tasks, as they are read one by one, and only the user's."""
+    tasks = [await ada.creates(f"{number}") for number in range(3)]
+    response = await ada.client.get(ada.tasks)
+    assert "application/json" == response.headers["content-type"]
+    assert tasks[::-1] == response.json()
+    assert next_page(response) is None
+
+
+async def test_no_tasks_are_an_empty_list(ada: User, bob: User) -> None:
+    """A user without tasks has an empty list, whatever others have."""
+    await bob.creates()
+    assert [] == await ada.lists()
+
+
+async def test_a_page_has_100_tasks_unless_told(ada: User, database: psycopg.Connection) -> None:
+    """And 1000 at most."""
+    _fill(database, ada, 1001)
+    response = await ada.client.get(ada.tasks)
+    assert 100 == len(response.json())
+    assert next_page(response)
+    response = await ada.client.get(ada.tasks, params={"limit": 1000})
+    assert 1000 == len(response.json())
+    assert [["1"]] == await walk(ada, limit=1000, after=response.json()[-1]["id"])
+
+
+def _fill(database: psycopg.Connection, user: User, count: int) -> None:
+    database.execute(
+        "insert into tasks (user_id, title) select %s, n from generate_series(1, %s) as n", [user.id, count]
+    )
+
+
+@pytest.mark.parametrize(
+    ("sort", "expected"), [("-created_at", ["54", "32", "1"]), ("created_at", ["12", "34", "5"])]
+)
+async def test_walking_all_pages(ada: User, sort: str, expected: list[str]) -> None:
+    """Each task once, in order; the last page has no Link."""
+    for number in range(1, 6):
+        await ada.creates(f"{number}")
+    assert expected == ["".join(page) for page in await walk(ada, limit=2, sort=sort)]
+    assert ["".join(expected)] == ["".join(page) for page in await walk(ada, limit=5, sort=sort)]
+
+
+@pytest.mark.parametrize("sort", SORTS)
+async def test_pages_stay_whole_while_tasks_come_and_go(ada: User, sort: str) -> None:
+    """None is skipped and none seen twice, also where the one at the cursor is deleted."""
+    tasks = [await ada.creates(f"{number}") for number in range(12)]
+    seen: list[str] = []
+    url: str | None = f"{ada.tasks}?{urlencode({'limit': 3, 'sort': sort})}"
+    while url:
+        response = await ada.client.get(url)
+        page = response.json()
+        seen += [task["id"] for task in page]
+        url = next_page(response)
+        await asyncio.gather(ada.client.delete(ada.path(page[-1])), ada.client.delete(ada.path(page[0])))
+        await ada.creates("later") if sort == "-created_at" else None
+        await ada.client.patch(ada.path(page[1]), json={})
+    ids = [task["id"] for task in tasks]
+    assert (ids[::-1] if sort == "-created_at" else ids) == seen
+
+
+async def test_after_takes_any_id(ada: User, bob: User) -> None:
+    """A cursor is a place in the order, whether a task is there or not, or whose it is."""
+    first, second = await ada.creates("1"), await ada.creates("2")
+    others = await bob.creates()
+    third = await ada.creates("3")
+    assert ["2", "1"] == await titles(ada, after=others["id"])
+    assert ["3"] == await titles(ada, after=others["id"].upper(), sort="created_at")
+    assert ["1"] == await titles(ada, after=second["id"])
+    assert [] == await titles(ada, after=first["id"])
+    assert [] == await titles(ada, after=third["id"], sort="created_at")
+    assert ["1", "2", "3"] == await titles(
+        ada, after="00000000-0000-0000-0000-000000000000", sort="created_at"
+    )
+
+
+async def test_completed_tasks_or_the_others(ada: User) -> None:
+    """The filter takes true and false."""
+    await ada.creates("open")
+    await ada.creates("done", completed=True)
+    assert ["done"] == await titles(ada, completed="true")
+    assert ["open"] == await titles(ada, completed="false")
+
+
+TEXTS = [
+    "50% off",
+    "50 off",
+    "a_b",
+    "axb",
+    r"C:\temp",
+    "C:/temp",
+    "Über Straße",
+    "ΑΒΓ",
+    "Ёлка",
+    'O\'Reilly -- "x"',
+    "+1&a=b",
+]
+
+
+@pytest.mark.parametrize(
+    ("q", "expected"),
+    [
+        ("%", ["50% off"]),
+        ("_", ["a_b"]),
+        ("\\", [r"C:\temp"]),
+        ("0% o", ["50% off"]),
+        ("A_B", ["a_b"]),
+        ("50", ["50 off", "50% off"]),
+        ("ÜBER", ["Über Straße"]),
+        ("r sTRAß", ["Über Straße"]),
+        ("αβ", ["ΑΒΓ"]),
+        ("ёЛ", ["Ёлка"]),
+        ("'", ['O\'Reilly -- "x"']),
+        ("+1&a=b", ["+1&a=b"]),
+        ("true", []),
+        ("x" * 200, []),
+    ],
+)
+@pytest.mark.parametrize("where", ["title", "description"])
+async def test_a_text_is_found_as_it_is(ada: User, where: str, q: str, expected: list[str]) -> None:
+    """In title or description, without regard to case; nothing in it is a pattern."""
+    for text in TEXTS:
+        await ada.creates(**{"title": "-", where: text})
+    assert expected == [task[where] for task in await ada.lists(q=q)]
+
+
+async def test_changes_since_a_moment(ada: User) -> None:
+    """That moment included, in whatever offset it is said."""
+    old, new = await ada.creates("old"), await ada.creates("new")
+    assert ["new"] == await titles(ada, updated_since=new["updated_at"])
+    assert ["new", "old"] == await titles(ada, updated_since=old["updated_at"].replace("Z", "+00:00"))
+    changed = (await ada.client.patch(ada.path(old), json={})).json()
+    assert ["old"] == await titles(ada, updated_since=changed["updated_at"])
+    assert [] == await titles(ada, updated_since="2999-01-01T00:00:00+14:00")
+    assert ["new", "old"] == await titles(ada, updated_since="0001-01-01T00:00:00+23:59")
+    assert [] == await titles(ada, updated_since="9999-12-31T23:59:59.999999-23:59")
+
+
+async def test_link_keeps_every_parameter(ada: User) -> None:
+    """And names an address that can be asked as it stands."""
+    last = await ada.creates("zzz")
+    for number in range(4):
+        await ada.creates(f"a&b=%é {number}", completed=True)
+    given = {
+        "limit": "3",
+        "completed": "true",
+        "q": "A&B=%é ",
+        "updated_since": "2001-02-03T04:05:06.000007+01:30",
+        "sort": "created_at",
+        "after": last["id"],
+    }
+    response = await ada.client.get(ada.tasks, params=given)
+    url = next_page(response)
+    assert url is not None
+    assert ada.tasks == urlsplit(url).path
+    assert given | {"after": response.json()[-1]["id"]} == dict(
+        parse_qsl(urlsplit(url).query, strict_parsing=True)
+    )
+    assert ["a&b=%é 3"] == [task["title"] for task in (await ada.client.get(url)).json()]
+
+
+async def test_a_page_is_full_also_where_a_filter_leaves_gaps(ada: User) -> None:
+    """A page ends with its limit or with the last match, not where the filter skipped."""
+    for number in range(6):
+        await ada.creates(f"{number}", completed=number % 2 == 0)
+    assert [["4", "2"], ["0"]] == await walk(ada, limit=2, completed="true")
+
+
+WRONG = {
+    "limit": ["", "0", "1001", "-1", "1.0", "1e2", "+1", "01", " 1", "\u0661", "x", "9" * 5000, "true"],
+    "after": ["", "x", "{id}%0A", "urn:uuid:{id}", "%7B{id}%7D", "{hex}", "{id} ", "%00"],
+    "completed": ["", "1", "0", "True", "TRUE", "yes", "null", "true%0A"],
+    "q": ["", "x" * 201, "%00", "a%00b", "%FF", "%C3", "%ED%A0%80"],
+    "updated_since": [
+        "",
+        "now",
+        "2026-01-01",
+        "2026-01-01T00:00:00",
+        "2026-02-30T00:00:00Z",
+        "0",
+        "infinity",
+    ],
+    "sort": ["", "id", "+created_at", "created_at,id", "-CREATED_AT", "created_at;drop table tasks"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
+)
+async def test_a_wrong_parameter_is_named(ada: User, name: str, value: str) -> None:
+    """Nothing is guessed: 422 says which parameter, and what it takes."""
+    task_id = uuid4()
+    value = value.replace("{id}", str(task_id)).replace("{hex}", task_id.hex)
+    response = await ada.client.get(f"{ada.tasks}?{name}={value}")
+    problem = assert_problem(response, 422, "invalid-request")
+    assert [name] == [fault["parameter"] for fault in problem["errors"]]
+    assert problem["errors"][0]["detail"].startswith("Expected: ")
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("colour=red", ["colour"]),
+        ("Limit=1", ["Limit"]),
+        ("limit", ["limit"]),
+        ("=1", [""]),
+        ("limit=1&limit=1", ["limit"]),
+        ("limit=0&limit=1", ["limit", "limit"]),
+        ("limit=0&colour=red&after=x", ["limit", "colour", "after"]),
+        ("%FF=1", ["?"]),
+        ("limit=1;sort=created_at", ["limit"]),
+    ],
+)
+async def test_unknown_and_repeated_parameters_are_named(ada: User, query: str, names: list[str]) -> None:
+    """All of them at once."""
+    problem = assert_problem(await ada.client.get(f"{ada.tasks}?{query}"), 422, "invalid-request")
+    assert names == [fault["parameter"] for fault in problem["errors"]]
+
+
+async def test_a_thousand_unknown_parameters_get_a_short_answer(ada: User) -> None:
+    """What is answered stays in proportion."""
+    response = await ada.client.get(f"{ada.tasks}?{'&'.join(f'x{n}=1' for n in range(1000))}")
+    assert 32 == len(assert_problem(response, 422, "invalid-request")["errors"])
+
+
+@pytest.mark.parametrize("query", ["", "&", "limit=%31", "q=%2B", "q=ü", "%6Cimit=1", "&limit=1&"])
+async def test_what_is_fine_in_a_query(ada: User, query: str) -> None:
+    """However it is escaped."""
+    assert 200 == (await ada.client.get(f"{ada.tasks}?{query}")).status_code

@@ -1,0 +1,207 @@
+"""Errors that arise below the routes: each is told in one format, and tells nothing of its cause."""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import msgspec
+import psycopg
+import pytest
+from psycopg import errors
+from psycopg_pool import PoolTimeout, TooManyRequests
+
+from todo_api.app import create_app
+from todo_api.problems import KINDS, translate
+from todo_api.settings import Settings
+
+from .conftest import OPERATIONS, USER_OPERATIONS, NewDatabase, User, assert_problem, make_user, talking_to
+
+
+@pytest.fixture
+def own_settings(settings: Settings, new_database: NewDatabase) -> Settings:
+    """Settings for a database of the test's own, and a pool of one connection not waited for long."""
+    return msgspec.structs.replace(
+        settings, database_url=new_database(), pool_min_size=1, pool_max_size=1, pool_timeout=0.5
+    )
+
+
+@pytest.fixture
+async def owner(own_settings: Settings) -> AsyncIterator[User]:
+    """A user in that database."""
+    async with talking_to(create_app(own_settings)) as client:
+        yield await make_user(client)
+
+
+@pytest.fixture
+def admin(own_settings: Settings, as_owner: Callable[[str], str]) -> Iterator[psycopg.Connection]:
+    """A connection of that database's owner."""
+    assert own_settings.database_url is not None
+    with psycopg.connect(as_owner(own_settings.database_url), autocommit=True) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def altered(settings: Settings, admin: psycopg.Connection, *changes: str) -> AsyncIterator[User]:
+    """A user of a service whose database was altered before it started."""
+    for change in changes:
+        admin.execute(f"alter database {admin.info.dbname} {change}".encode())
+    async with talking_to(create_app(settings)) as client:
+        yield User(client, str(uuid4()))
+
+
+def assert_told_to_retry(response: httpx.Response, slug: str) -> None:
+    """Check that a response is a 503 that says when to come back."""
+    assert_problem(response, 503, slug)
+    assert re.fullmatch(r"[1-9]\d*", response.headers["retry-after"])
+
+
+def test_each_kind_of_problem_is_its_own() -> None:
+    """A type is a stable relative URI, with a title and a sentence that a person can act on."""
+    assert len(KINDS) == len({kind.type for kind in KINDS}) == len({kind.title for kind in KINDS})
+    for kind in KINDS:
+        assert re.fullmatch(r"/problems/[a-z]+(-[a-z]+)*", kind.type)
+        assert 400 <= kind.status <= 599
+        assert kind.detail.endswith(".")
+
+
+@pytest.mark.parametrize(("method", "path", "body"), [*OPERATIONS, *USER_OPERATIONS])
+async def test_a_database_that_is_away(settings: Settings, method: str, path: str, body: Any) -> None:
+    """503 on each operation, within the pool's timeout; the service itself starts and lives."""
+    away = msgspec.structs.replace(
+        settings, database_url="postgresql://u:s3cret@127.0.0.1:1/todo", pool_min_size=0, pool_timeout=0.05
+    )
+    async with talking_to(create_app(away)) as client:
+        response = await client.request(method, path.format(user_id=uuid4(), task_id=uuid4()), json=body)
+    assert (503, "1") == (response.status_code, response.headers["retry-after"])
+    assert method == "HEAD" or assert_problem(response, 503, "unavailable")
+    assert not re.search("s3cret|127.0.0.1|todo", response.text)
+
+
+async def test_a_service_that_is_full(admin: psycopg.Connection, owner: User) -> None:
+    """Who gets no connection within the pool's timeout is told to come back."""
+    task = await owner.creates()
+    with admin.transaction():
+        admin.execute("lock table tasks")
+        stuck = asyncio.create_task(owner.client.patch(owner.path(task), json={"title": "stuck"}))
+        await _until_waiting(admin)
+        started = time.monotonic()
+        response = await owner.client.get(f"/api/users/{owner.id}")
+        assert_told_to_retry(response, "unavailable")
+        assert 0.3 < time.monotonic() - started < 10
+    assert 200 == (await stuck).status_code
+
+
+async def _until_waiting(admin: psycopg.Connection) -> None:
+    query = "select from pg_locks where relation = 'tasks'::regclass and not granted"
+    while not admin.execute(query).fetchall():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)  # PostgreSQL tells nobody that somebody waits
+
+
+async def test_a_statement_that_takes_too_long(
+    own_settings: Settings, admin: psycopg.Connection, owner: User
+) -> None:
+    """It is stopped by the database, nothing is written, and the client told to come back."""
+    task = await owner.creates()
+    async with altered(own_settings, admin, "set statement_timeout = '100ms'") as other:
+        with admin.transaction():
+            admin.execute("lock table tasks")
+            assert_told_to_retry(await other.client.patch(owner.path(task), json={"title": "x"}), "timed-out")
+        assert [task] == await owner.lists()
+
+
+async def test_a_database_that_only_reads(own_settings: Settings, admin: psycopg.Connection) -> None:
+    """Such as a standby, before another takes over: reads go on, writes are told to come back."""
+    async with altered(own_settings, admin, "set default_transaction_read_only = on") as user:
+        assert_told_to_retry(await user.client.post("/api/users", json={"email": "a@b.c"}), "unavailable")
+        assert_problem(await user.client.get(f"/api/users/{user.id}"), 404, "user-not-found")
+
+
+async def test_a_connection_that_was_cut(admin: psycopg.Connection, owner: User) -> None:
+    """Fails no more than the request that meets it, and that one is told to come back."""
+    admin.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where datname = current_database() and pid <> pg_backend_pid()"
+    )
+    response = await owner.client.get(owner.tasks)
+    if response.status_code != 200:
+        assert_told_to_retry(response, "unavailable")
+        assert [] == await owner.lists()
+
+
+async def test_a_defect_is_logged_and_not_told(
+    admin: psycopg.Connection, owner: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client learns the request's id only, and the log the stack, but nothing that a client sent."""
+    admin.execute("drop table tasks")
+    response = await owner.client.post(
+        owner.tasks, json={"title": "s3cret"}, headers={"X-Request-Id": "find-me"}
+    )
+    assert_problem(response, 500, "internal-error")
+    assert not re.search(
+        r"s3cret|tasks\b.*(relation|exist)|sql|select|insert|psycopg|line", response.text, re.I
+    )
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert ("find-me", "todo_api.problems") == (vars(record)["request_id"], record.name)
+    assert "UndefinedTable" in record.getMessage()
+    text = logging.Formatter().format(record)
+    assert "Traceback" in text
+    assert "s3cret" not in text
+
+
+async def test_times_and_dates_do_not_hang_on_the_server(
+    own_settings: Settings, admin: psycopg.Connection
+) -> None:
+    """A database that prefers another time zone and other ways to write a date changes nothing."""
+    async with altered(
+        own_settings,
+        admin,
+        "set timezone = 'Asia/Kathmandu'",
+        "set datestyle = 'SQL, DMY'",
+        "set intervalstyle = 'iso_8601'",
+        "set bytea_output = 'escape'",
+    ) as nobody:
+        ada = await make_user(nobody.client)
+        task = await ada.creates()
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", task["created_at"])
+        headers = {"If-Match": f'"{task["updated_at"]}"'}
+        assert 200 == (await ada.client.patch(ada.path(task), json={}, headers=headers)).status_code
+        assert 1 == len(await ada.lists(updated_since=task["updated_at"]))
+        admin.execute("set timezone = 'UTC'")
+        query = "select to_char(created_at, 'HH24:MI:SS.US') from tasks"
+        (created,) = admin.execute(query).fetchone() or ("",)
+        assert created in task["created_at"]
+
+
+@pytest.mark.parametrize(
+    ("error", "slug"),
+    [
+        (PoolTimeout(), "unavailable"),
+        (TooManyRequests(), "unavailable"),
+        (psycopg.OperationalError("the connection is closed"), "unavailable"),
+        (errors.AdminShutdown(), "unavailable"),
+        (errors.CannotConnectNow(), "unavailable"),
+        (errors.TooManyConnections(), "unavailable"),
+        (errors.ConnectionFailure(), "unavailable"),
+        (errors.DiskFull(), "unavailable"),
+        (errors.ReadOnlySqlTransaction(), "unavailable"),
+        (errors.QueryCanceled(), "timed-out"),
+        (errors.LockNotAvailable(), "timed-out"),
+        (errors.UniqueViolation(), "email-taken"),
+        (errors.ForeignKeyViolation(), "user-not-found"),
+        (errors.NotNullViolation(), "internal-error"),
+        (errors.UndefinedTable(), "internal-error"),
+        (errors.InsufficientPrivilege(), "internal-error"),
+        (errors.NumericValueOutOfRange(), "internal-error"),
+        (ZeroDivisionError(), "internal-error"),
+    ],
+    ids=repr,
+)
+def test_what_the_database_says(error: Exception, slug: str) -> None:
+    """What passes by itself is worth a retry; what is nobody's fault but ours is a defect."""
+    assert f"/problems/{slug}" == translate(error).kind.type

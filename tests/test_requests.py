@@ -1,0 +1,294 @@
+"""Bodies and paths that no sane client sends: nothing is guessed, and nothing is a 500."""
+
+import asyncio
+import json
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from litestar import Litestar
+
+from .conftest import OPERATIONS, TASK, USER_OPERATIONS, User, assert_problem
+
+JSON = {"Content-Type": "application/json"}
+ALL = [*OPERATIONS, *USER_OPERATIONS, ("POST", "/api/users", {"email": "a@example.org"})]
+WITH_BODY = [
+    ("POST", "/api/users"),
+    ("POST", "/api/{user_id}/tasks"),
+    ("PUT", TASK),
+    ("PATCH", TASK),
+    ("PATCH", TASK + "/complete"),
+]
+
+MALFORMED = {
+    "white space": b" \n",
+    "cut off": b'{"title":"x"',
+    "trailing junk": b'{"title":"x"} x',
+    "two values": b'{"title":"x"}{}',
+    "single quotes": b"{'title':'x'}",
+    "comment": b'{"title":"x"/**/}',
+    "trailing comma": b'{"title":"x",}',
+    "byte order mark": b'\xef\xbb\xbf{"title":"x"}',
+    "utf-16": '{"title":"x"}'.encode("utf-16"),
+    "latin-1": '{"title":"ä"}'.encode("latin-1"),
+    "overlong": b'{"title":"\xc0\xaf"}',
+    "surrogate in utf-8": b'{"title":"\xed\xa0\x80"}',
+    "lone surrogate": rb'{"title":"\ud800"}',
+    "wrong way round": rb'{"title":"\udc00\ud800"}',
+    "control character": b'{"title":"\x01"}',
+    "NaN": b'{"title":"x","completed":NaN}',
+    "infinity": b'{"title":"x","completed":-Infinity}',
+    "leading zero": b'{"title":"x","completed":01}',
+    "deep array": b'{"title":' + b"[" * 1000 + b"]" * 1000 + b"}",
+    "deep object": b'{"title":' + b'{"a":' * 1000 + b"1" + b"}" * 1000 + b"}",
+    "deep unknown": b'{"title":"x","a":' + b"[" * 30000 + b"]" * 30000 + b"}",
+    "deep root": b"[" * 60000,
+    "form": b"title=x",
+    "nul": b"\0",
+}
+
+MISFITS = {
+    "null": b"null",
+    "array": b'[{"title":"x"}]',
+    "string": b'"x"',
+    "number": b"7",
+    "long number": b"1" * 5000,
+    "long number in a field": b'{"title":' + b"1" * 5000 + b',"email":1,"completed":"x"}',
+    "large number": b'{"title":1e999,"email":1,"completed":-1e999}',
+    "long fraction": b'{"title":0.' + b"1" * 5000 + b',"email":1,"completed":"x"}',
+    "escaped nul": rb'{"title":"\u0000","email":"\u0000","completed":"x"}',
+    "escaped nul in a name": rb'{"\u0000":1}',
+    "many unknown": json.dumps({f"x{n}": n for n in range(3000)}).encode(),
+}
+
+
+async def send(user: User, method: str, path: str, **request: Any) -> httpx.Response:
+    """Send a request on a task that is there."""
+    task = await user.creates("untouched")
+    response = await user.client.request(method, path.format(user_id=user.id, task_id=task["id"]), **request)
+    assert [task] == await user.lists()
+    return response
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+@pytest.mark.parametrize(("method", "path"), WITH_BODY)
+async def test_what_is_not_json(ada: User, method: str, path: str, name: str) -> None:
+    """400, whatever the operation."""
+    assert_problem(
+        await send(ada, method, path, content=MALFORMED[name], headers=JSON), 400, "malformed-body"
+    )
+
+
+@pytest.mark.parametrize("name", MISFITS)
+@pytest.mark.parametrize(("method", "path"), WITH_BODY)
+async def test_json_that_does_not_fit(ada: User, method: str, path: str, name: str) -> None:
+    """422 says where, in few words."""
+    response = await send(ada, method, path, content=MISFITS[name], headers=JSON)
+    faults = assert_problem(response, 422, "invalid-request")["errors"]
+    assert 1 <= len(faults) <= 32
+    assert all(fault["detail"] and "pointer" in fault for fault in faults)
+
+
+@pytest.mark.parametrize("headers", [{}, JSON])
+@pytest.mark.parametrize(("method", "path"), WITH_BODY[:-1])
+async def test_a_body_that_is_missing(ada: User, method: str, path: str, headers: dict[str, str]) -> None:
+    """400 where one is needed, with or without a media type."""
+    assert_problem(await send(ada, method, path, headers=headers), 400, "malformed-body")
+
+
+MEDIA_TYPES = [
+    "",
+    "text/plain",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=x",
+    "*/*",
+]
+MEDIA_TYPES += [
+    "application/jsonp",
+    "application/json-patch+json",
+    "application/problem+json",
+    "json",
+    ";",
+    "\xff",
+]
+MEDIA_TYPES += [
+    "application/json; charset=latin-1",
+    "application/json; charset=utf-16",
+    "text/json",
+    "a/b, a/b",
+]
+
+
+@pytest.mark.parametrize("media_type", [None, *MEDIA_TYPES])
+@pytest.mark.parametrize(("method", "path"), WITH_BODY)
+async def test_a_body_that_is_not_said_to_be_json(
+    ada: User, method: str, path: str, media_type: str | None
+) -> None:
+    """415 names what is taken."""
+    headers = {} if media_type is None else {"Content-Type": media_type.encode("latin-1")}
+    response = await send(ada, method, path, content=b'{"title":"x"}', headers=headers)
+    assert "application/json" in assert_problem(response, 415, "unsupported-media-type")["detail"]
+
+
+@pytest.mark.parametrize(("method", "path"), [*WITH_BODY[:3], WITH_BODY[4]])
+async def test_only_patch_takes_a_merge_patch(ada: User, method: str, path: str) -> None:
+    """The media type says what is meant, and elsewhere nothing means that."""
+    headers = {"Content-Type": "application/merge-patch+json"}
+    assert_problem(
+        await send(ada, method, path, content=b"{}", headers=headers), 415, "unsupported-media-type"
+    )
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "application/json",
+        "Application/JSON",
+        'application/json;charset="UTF-8"',
+        "application/json; charset=utf8",
+        "application/json; v=1",
+    ],
+)
+async def test_json_by_any_spelling(ada: User, media_type: str) -> None:
+    """Names of media types and charsets have no case, and quotes mean nothing (RFC 9110, 8.3)."""
+    response = await ada.client.post(
+        ada.tasks, content=b'{"title":"x"}', headers={"Content-Type": media_type}
+    )
+    assert 201 == response.status_code
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(("method", "path"), WITH_BODY)
+async def test_a_body_beyond_64_kib(ada: User, method: str, path: str, chunked: bool) -> None:
+    """413, whether its length is announced or not."""
+    body = b'{"title":"x"' + b" " * (64 * 1024) + b"}"
+
+    async def chunks() -> Any:
+        for start in range(0, len(body), 1000):
+            yield body[start : start + 1000]
+
+    response = await send(ada, method, path, content=chunks() if chunked else body, headers=JSON)
+    assert_problem(response, 413, "body-too-large")
+
+
+async def test_a_body_of_64_kib(ada: User) -> None:
+    """Is just small enough, and may hold white space around its title."""
+    body = b'{"title":"' + b" " * (64 * 1024 - 13) + b'x"}'
+    assert 64 * 1024 == len(body)
+    response = await asyncio.wait_for(ada.client.post(ada.tasks, content=body, headers=JSON), 10)
+    assert (201, "x") == (response.status_code, response.json()["title"])
+
+
+@pytest.mark.parametrize("title", ["x" * 65000, " " * 65000, "x" * 150 + " " * 64000 + "x", "x " * 32000])
+async def test_a_title_of_64_kib_is_refused_in_no_time(ada: User, title: str) -> None:
+    """The pattern of a title does not search for long."""
+    response = await asyncio.wait_for(ada.client.post(ada.tasks, json={"title": title}), 10)
+    assert_problem(response, 422, "invalid-request")
+
+
+async def test_the_last_of_two_equal_names_counts(ada: User) -> None:
+    """As in most readers of JSON (RFC 8259, section 4)."""
+    response = await ada.client.post(ada.tasks, content=b'{"title":"x","title":"y"}', headers=JSON)
+    assert (201, "y") == (response.status_code, response.json()["title"])
+
+
+ODD_IDS = [
+    "x",
+    "7",
+    "null",
+    "{{{id}}}",
+    "urn:uuid:{id}",
+    "{hex}",
+    "{id}%0A",
+    "%0A{id}",
+    "{id}%20",
+    "%20{id}",
+    "{id}%00",
+]
+ODD_IDS += [
+    "%00",
+    "%FF",
+    "%C3%28",
+    "{id}0",
+    "{under}",
+    "%7B{id}%7D",
+    "{id};x",
+    "%2e%2e",
+    "{id}%C2%A0",
+    "x" * 30000,
+]
+ODD_IDS += ["{id}%2F", "%2F{id}", "{id}%5C", "{id}'--", "\uff05", "{fullwidth}"]
+
+
+@pytest.mark.parametrize("odd", ODD_IDS, ids=lambda odd: odd[:20])
+@pytest.mark.parametrize(("method", "path", "body"), [*OPERATIONS, *USER_OPERATIONS])
+async def test_an_id_that_is_no_uuid(ada: User, method: str, path: str, body: Any, odd: str) -> None:
+    """404: only the canonical form is an id, so that a resource has one name."""
+    for place in ("task_id", "user_id") if "task_id" in path else ("user_id",):
+        ids = {"user_id": ada.id, "task_id": str(uuid4())}
+        spelled = odd.format(
+            id=ids[place],
+            hex=ids[place].replace("-", ""),
+            under=ids[place].replace("-", "_"),
+            fullwidth=ids[place].replace("0", "\uff10").replace("1", "\uff11") + "\uff10",
+        )
+        url = path.format(**ids | {place: spelled})
+        response = await ada.client.request(method, url, json=body)
+        assert 404 == response.status_code, (url, response.text)
+        assert method == "HEAD" or assert_problem(response, 404, "not-found")
+
+
+async def test_an_id_in_upper_case(ada: User) -> None:
+    """Is the same id (RFC 9562, section 4), and is answered in lower case."""
+    task = await ada.creates()
+    path = TASK.format(user_id=ada.id.upper(), task_id=task["id"].upper())
+    assert task == (await ada.client.get(path)).json()
+    assert [task] == (await ada.client.get(f"/api/{ada.id.upper()}/tasks")).json()
+    created = await ada.client.post(f"/api/{ada.id.upper()}/tasks", json={"title": "x"})
+    assert created.headers["location"].startswith(f"/api/{ada.id}/tasks/")
+    assert 204 == (await ada.client.delete(path)).status_code
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ALL)
+async def test_only_lists_have_parameters(ada: User, method: str, path: str, body: Any) -> None:
+    """A parameter that nothing reads is a mistake that is told of, whatever the operation."""
+    response = await send(ada, method, path + "?colour=red&%FF", json=body)
+    assert 422 == response.status_code
+    if method != "HEAD":
+        faults = assert_problem(response, 422, "invalid-request")["errors"]
+        assert ["colour", "?"] == [fault["parameter"] for fault in faults]
+
+
+async def test_a_client_that_leaves_in_mid_body(
+    app: Litestar, ada: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Is no defect of the service, and nothing is written."""
+    events = [{"type": "http.request", "body": b'{"title":', "more_body": True}, {"type": "http.disconnect"}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return events.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope: Any = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": ada.tasks,
+        "raw_path": ada.tasks.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"content-type", b"application/json"), (b"host", b"test")],
+        "client": None,
+        "server": None,
+        "state": {},
+    }
+    await app(scope, receive, send)
+    assert 400 == sent[0]["status"]
+    assert [] == [record for record in caplog.records if record.levelname == "ERROR"]
+    assert [] == await ada.lists()
