@@ -1,4 +1,8 @@
-"""Lets pages of other origins call the API (the Fetch standard, section 3.2)."""
+"""Lets pages of other origins call the API (the Fetch standard, section 3.2).
+
+Litestar's own middleware takes every OPTIONS with an Origin for a preflight, which then lacks Allow, and
+refuses some in plain text.
+"""
 
 from collections.abc import Sequence
 
