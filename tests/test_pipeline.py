@@ -198,7 +198,7 @@ async def test_a_cancelled_statement_runs_on_and_its_answer_is_dropped(database_
     async with opened(database_url, connections=1) as database:
         await database.run("create table things (id int)")
         left = asyncio.create_task(
-            database.run("insert into things select 1 from pg_sleep(0.1) returning id")
+            database.run("insert into things select 1 from pg_sleep(1) returning id")
         )
         await asyncio.sleep(0.05)
         left.cancel()

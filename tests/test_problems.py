@@ -94,7 +94,7 @@ async def test_a_service_that_is_full(admin: psycopg.Connection, owner: User) ->
         response = await owner.client.get(f"/api/users/{owner.id}")
         assert_told_to_retry(response, "unavailable")
         assert 0.3 < time.monotonic() - started < 10
-    assert 200 == (await stuck).status_code
+    assert (await stuck).status_code in (200, 503)
 
 
 async def _until_waiting(admin: psycopg.Connection) -> None:

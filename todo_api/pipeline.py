@@ -15,10 +15,11 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
-from psycopg import AsyncConnection, OperationalError
+from psycopg import AsyncConnection, Error, OperationalError
 from psycopg.abc import Buffer
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
@@ -41,7 +42,7 @@ class UnansweredError(OperationalError):
 
 
 class OverdueError(UnansweredError):
-    """The statement was sent but not answered in time: it may yet be executed."""
+    """The statement was sent but not answered in time: it may have been executed."""
 
 
 class _Wire:
@@ -131,15 +132,23 @@ class _Wire:
         except OperationalError as error:
             self.fail(error)
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: Exception, kind: type[UnansweredError] = UnansweredError) -> None:
         """Close the connection and leave unanswered what it owes."""
         self.unwatch()
         self.pgconn.finish()
         while self.owed:
             answer, _ = self.owed.popleft()
             if not answer.done():
-                answer.set_exception(UnansweredError(str(error)))
+                answer.set_exception(kind(str(error)))
         self.broken(self)
+
+    async def abandon(self) -> None:
+        """Close the connection, so that the server begins nothing more of it, and cancel what it runs."""
+        cancellation = asyncio.create_task(self.connection.cancel_safe(timeout=1))
+        await asyncio.sleep(0)  # it is on its way, without need of this connection
+        self.fail(TimeoutError("no answer in time"), OverdueError)
+        with suppress(Error):
+            await cancellation
 
     def unwatch(self) -> None:
         """Take the socket from the loop."""
@@ -153,10 +162,11 @@ class _Wire:
 class Pipelines:
     """Runs statements over at most `connections` of the pool's, each taken when it is needed.
 
-    At most `max_queue` statements wait at a time, none much longer than `timeout` seconds. The
-    server's `statement_timeout` should be shorter: a slow statement holds up those behind it, and
-    one unanswered for twice `timeout` costs the connection. What is known to be slow belongs on a
-    cursor. Sessions must use UTF-8; timestamps come in UTC whatever their time zone.
+    At most `max_queue` statements wait at a time, none longer than `timeout` seconds: one that is not
+    answered by then costs all that share its connection theirs, so the server's `statement_timeout`
+    should be shorter. What is known to be slow belongs on a cursor.
+
+    Sessions must use UTF-8; timestamps come in UTC whatever their time zone.
     """
 
     def __init__(
@@ -174,6 +184,7 @@ class Pipelines:
         self._mending: asyncio.Task[OperationalError | None] | None = None
         self._waiting = 0
         self._closed = False
+        self._abandoned: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._transformer = Transformer()  # of no connection: one brings its session's time zone
 
@@ -291,14 +302,11 @@ class Pipelines:
         """Give up what is overdue, and retire what has passed the pool's `max_lifetime`."""
         loop = asyncio.get_running_loop()
         now = loop.time()
+        interval = self._timeout / 8
         for wire in (*self._wires, *self._spent):
-            for answer, asked in wire.owed:
-                if now - asked < self._timeout:
-                    break
-                if not answer.done():
-                    answer.set_exception(OverdueError(f"no answer within {self._timeout} s"))
-            if wire.owed and now - wire.owed[0][1] > 2 * self._timeout:
-                wire.fail(OverdueError("the statement before it is never answered"))
+            if wire.owed and now - wire.owed[0][1] > self._timeout - interval:
+                self._abandoned.add(task := asyncio.create_task(wire.abandon()))
+                task.add_done_callback(self._abandoned.discard)
             elif now - wire.since > self._pool.max_lifetime:
                 self._drop(wire)
-        self._timer = loop.call_later(self._timeout / 4, self._sweep)
+        self._timer = loop.call_later(interval, self._sweep)
