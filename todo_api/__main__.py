@@ -9,10 +9,11 @@ from types import FrameType
 from uuid import UUID
 
 import click
+import msgspec
 import psycopg
 import uvicorn
 
-from todo_api import VERSION, embedded, explain, logs, migrate, settings
+from todo_api import VERSION, embedded, explain, logs, migrate, openapi, settings
 from todo_api.app import create_app
 from todo_api.queries import Statement
 from todo_api.users import ADD, GET, User
@@ -182,16 +183,11 @@ def delete(user: str, yes: bool) -> None:
         connection.execute(DELETE.text, {"user_id": doomed.id})
 
 
-@cli.command()
-def openapi() -> None:
+@cli.command(name="openapi")
+def openapi_() -> None:
     """Print the OpenAPI document."""
-    import json
-
-    click.echo(
-        json.dumps(
-            create_app(settings.Settings(database_url="postgresql://")).openapi_schema.to_schema(), indent=2
-        )
-    )
+    app = create_app(settings.Settings(database_url="postgresql://"))
+    click.echo(msgspec.json.format(msgspec.json.encode(openapi.build(app)), indent=2))
 
 
 def main() -> None:

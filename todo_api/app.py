@@ -5,8 +5,6 @@ from contextlib import asynccontextmanager
 
 from litestar import Litestar
 from litestar.di import Provide
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin, YamlRenderPlugin
 from litestar.plugins import ReceiveRoutePlugin
 from litestar.routes import BaseRoute, HTTPRoute
 from litestar.types import Guard
@@ -14,6 +12,7 @@ from litestar.types import Guard
 from todo_api import problems, settings
 from todo_api.cors import Cors
 from todo_api.database import Database
+from todo_api.documentation import DocumentationController
 from todo_api.edge import Edge
 from todo_api.queries import Queries
 from todo_api.requests import StrictRequest
@@ -36,7 +35,7 @@ def create_app(configuration: settings.Settings | None = None, *, guards: Sequen
             yield
 
     app = Litestar(
-        route_handlers=[UserController, TaskController],
+        route_handlers=[UserController, TaskController, DocumentationController],
         dependencies={"queries": Provide(lambda: queries, sync_to_thread=False)},
         guards=guards,
         lifespan=[lifespan],
@@ -45,13 +44,7 @@ def create_app(configuration: settings.Settings | None = None, *, guards: Sequen
         exception_handlers={Exception: problems.respond},
         plugins=[EveryMethod()],
         logging_config=None,
-        openapi_config=OpenAPIConfig(
-            title="todo-api",
-            version="0.1.0",
-            path="/schema",
-            use_handler_docstrings=True,
-            render_plugins=[SwaggerRenderPlugin(), JsonRenderPlugin(), YamlRenderPlugin()],
-        ),
+        openapi_config=None,  # todo_api.openapi builds the document
     )
     if configuration.cors_allow_origins:
         app.asgi_handler = Cors(app.asgi_handler, configuration.cors_allow_origins)

@@ -8,7 +8,8 @@ from todo_api.moments import show
 from todo_api.problems import INVALID, Fault, ProblemError
 
 _TAG = r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"'
-_TAGS = re.compile(rf"[\s,]*{_TAG}(?:\s*,[\s,]*{_TAG})*[\s,]*")
+_TAGS = re.compile(rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*")
+SCHEMA = {"anyOf": [{"const": "*"}, {"pattern": f"^{_TAGS.pattern}$"}]}
 
 
 def task_tag(updated_at: datetime) -> str:

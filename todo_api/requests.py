@@ -43,7 +43,7 @@ class StrictRequest(Request[Any, Any, Any]):
             raise ProblemError(UNSUPPORTED, detail=f"Send the body as {' or '.join(accepted)}, in UTF-8.")
         field = self.route_handler.parsed_data_field
         assert field is not None  # Litestar asks for the body only where a handler declares one
-        return _decode(await self.body(), _struct(field.annotation))
+        return _decode(await self.body(), struct_of(field.annotation))
 
 
 def _decode(body: bytes, into: type[T]) -> T:
@@ -143,21 +143,20 @@ def _parameter(text: str, annotation: Any) -> object:
         return msgspec.convert(msgspec.json.decode(text), annotation)
 
 
+IDEMPOTENCY_KEY = r'^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$'
+
+
 def read_idempotency_key(value: str) -> str:
     """The key in an ``Idempotency-Key`` header, plain or as a structured field's string (RFC 9651, 3.3.3).
 
     Raises ProblemError (422) where it is neither.
     """
-    key = value
-    if value.startswith('"'):
-        quoted = re.fullmatch(r'"((?:[^"\\]|\\["\\])*)"', value)
-        key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else ""
-    if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
+    if not re.fullmatch(IDEMPOTENCY_KEY, value):
         fault = Fault(
             "Expected: 1 to 255 visible ASCII characters, plain or quoted.", header="Idempotency-Key"
         )
         raise ProblemError(INVALID, fault)
-    return key
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
 
 
 def explain(error: msgspec.ValidationError, annotation: Any) -> str:
@@ -173,6 +172,6 @@ def _plain(message: str) -> str:
     return message.partition(" - at")[0].replace("`", "") + "."
 
 
-def _struct(annotation: Any) -> Any:
+def struct_of(annotation: Any) -> Any:
     """The Struct in ``T`` or ``T | None``."""
     return next(t for t in (*typing.get_args(annotation), annotation) if t is not type(None))

@@ -5,7 +5,6 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
-from uuid import UUID
 
 import msgspec
 from litestar import Controller, Request, delete, get, patch, post, put
@@ -14,12 +13,14 @@ from litestar.params import HeaderParameter, JSONBody
 from litestar.response.base import ASGIResponse
 from msgspec import UNSET, Meta, UnsetType
 
+from todo_api import conditional
 from todo_api.conditional import content_tag, is_current, task_tag, versions
 from todo_api.moments import encode, exact
-from todo_api.openapi import document
+from todo_api.openapi import MadeAt, MadeId, document
 from todo_api.problems import KEY_REUSED, TASK_CHANGED, TASK_NOT_FOUND, USER_NOT_FOUND, ProblemError
 from todo_api.queries import Queries, Statement
 from todo_api.requests import (
+    IDEMPOTENCY_KEY,
     JSON,
     MERGE_PATCH,
     Id,
@@ -58,13 +59,13 @@ ReadOnly = Annotated[
 class Task(msgspec.Struct):
     """Something that a user means to do."""
 
-    id: UUID
-    user_id: UUID
-    title: str
-    description: str | None
+    id: MadeId
+    user_id: MadeId
+    title: Title
+    description: Description
     completed: bool
-    created_at: datetime
-    updated_at: datetime
+    created_at: MadeAt
+    updated_at: MadeAt
 
     def __post_init__(self) -> None:
         if not (self.created_at.microsecond and self.updated_at.microsecond):
@@ -134,7 +135,10 @@ class Listing(msgspec.Struct, frozen=True):
     ) = None
     sort: Annotated[
         Literal["-created_at", "created_at"],
-        Meta(description="-created_at for newest first, created_at for oldest"),
+        Meta(
+            description="-created_at for newest first, created_at for oldest",
+            extra_json_schema={"type": "string"},
+        ),
     ] = "-created_at"
 
 
@@ -164,16 +168,27 @@ DELETE = Statement("tasks/delete", lambda task_id: task_id)
 OWNER = Statement("users/get", lambda user_id, *_: user_id, repeatable=True)
 
 IfMatch = Annotated[
-    str | None, HeaderParameter(name="If-Match", description="Change only this version of the task")
+    str | None,
+    HeaderParameter(
+        name="If-Match",
+        description="Change the task only in a version that has one of these tags, or * for any",
+        schema_extra=conditional.SCHEMA,
+    ),
 ]
 IfNoneMatch = Annotated[
-    str | None, HeaderParameter(name="If-None-Match", description="304 where this is current")
+    str | None,
+    HeaderParameter(
+        name="If-None-Match",
+        description="Answer 304 where what is current has one of these tags, or * for any",
+        schema_extra=conditional.SCHEMA,
+    ),
 ]
 IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
         name="Idempotency-Key",
-        description="A name for this request, 1 to 255 visible ASCII characters, to repeat it safely",
+        description="A name for this request, in visible ASCII, plain or quoted, so that it can be repeated",
+        schema_extra={"pattern": IDEMPOTENCY_KEY},
     ),
 ]
 
@@ -187,7 +202,11 @@ class TaskController(Controller):
     tags = ["Tasks"]
     before_request = staticmethod(refuse_parameters)
 
-    @get(**document("List a user's tasks", 200, list[Task], USER_NOT_FOUND, query=Listing))
+    @get(
+        **document(
+            "List a user's tasks", 200, list[Task], USER_NOT_FOUND, headers=("ETag", "Link"), query=Listing
+        )
+    )
     async def list_tasks(
         self,
         request: Request[Any, Any, Any],
@@ -220,7 +239,17 @@ class TaskController(Controller):
             return ASGIResponse(status_code=304, headers=headers)
         return ASGIResponse(body=body, headers=headers)
 
-    @post(**document("Create a task", 201, Task, USER_NOT_FOUND, KEY_REUSED, body=True))
+    @post(
+        **document(
+            "Create a task",
+            201,
+            Task,
+            USER_NOT_FOUND,
+            KEY_REUSED,
+            example={"title": "Buy milk", "description": "Two litres"},
+            headers=("Location", "ETag", "Idempotency-Replayed"),
+        )
+    )
     async def create_task(
         self,
         user_id: PathId,
@@ -248,7 +277,7 @@ class TaskController(Controller):
         replayed = {} if outcome.created else {"Idempotency-Replayed": "true"}
         return _respond_created(outcome.task, replayed)
 
-    @get("/{task_id:str}", **document("Read a task", 200, Task, TASK_NOT_FOUND))
+    @get("/{task_id:str}", **document("Read a task", 200, Task, TASK_NOT_FOUND, headers=("ETag",)))
     async def get_task(
         self,
         user_id: PathId,
@@ -264,7 +293,17 @@ class TaskController(Controller):
             return ASGIResponse(status_code=304, headers={"ETag": tag})
         return _respond(task)
 
-    @put("/{task_id:str}", **document("Replace a task", 200, Task, *_MAY_REFUSE, body=True))
+    @put(
+        "/{task_id:str}",
+        **document(
+            "Replace a task",
+            200,
+            Task,
+            *_MAY_REFUSE,
+            example={"title": "Buy oat milk", "description": None, "completed": False},
+            headers=("ETag",),
+        ),
+    )
     async def replace_task(
         self,
         user_id: PathId,
@@ -278,7 +317,15 @@ class TaskController(Controller):
 
     @patch(
         "/{task_id:str}",
-        **document("Change a task", 200, Task, *_MAY_REFUSE, body=True, body_types=(JSON, MERGE_PATCH)),
+        **document(
+            "Change a task",
+            200,
+            Task,
+            *_MAY_REFUSE,
+            example={"description": "Three litres"},
+            headers=("ETag",),
+            body_types=(JSON, MERGE_PATCH),
+        ),
     )
     async def patch_task(
         self,
@@ -293,7 +340,7 @@ class TaskController(Controller):
 
     @patch(
         "/{task_id:str}/complete",
-        **document("Toggle a task", 200, Task, *_MAY_REFUSE, body=True),
+        **document("Toggle a task", 200, Task, *_MAY_REFUSE, example={"completed": True}, headers=("ETag",)),
     )
     async def complete_task(
         self,

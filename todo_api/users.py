@@ -1,8 +1,6 @@
 """Users: what they are and the two operations that exist over HTTP."""
 
-from datetime import datetime
 from typing import Annotated
-from uuid import UUID
 
 import msgspec
 from litestar import Controller, get, post
@@ -12,7 +10,7 @@ from litestar.response.base import ASGIResponse
 from msgspec import Meta
 
 from todo_api.moments import encode, exact
-from todo_api.openapi import document
+from todo_api.openapi import MadeAt, MadeId, document
 from todo_api.problems import EMAIL_TAKEN, USER_NOT_FOUND, ProblemError
 from todo_api.queries import Queries, Statement
 from todo_api.requests import PathId, refuse_parameters
@@ -32,9 +30,9 @@ Email = Annotated[
 class User(msgspec.Struct):
     """Somebody who has tasks."""
 
-    id: UUID
-    email: str
-    created_at: datetime
+    id: MadeId
+    email: Email
+    created_at: MadeAt
 
     def __post_init__(self) -> None:
         self.created_at = exact(self.created_at)
@@ -51,13 +49,17 @@ GET = Statement("users/get", User, repeatable=True)
 
 
 class UserController(Controller):
-    """Users."""
+    """Those who have tasks."""
 
     path = "/api/users"
     tags = ["Users"]
     before_request = staticmethod(refuse_parameters)
 
-    @post(**document("Add a user", 201, User, EMAIL_TAKEN, body=True))
+    @post(
+        **document(
+            "Add a user", 201, User, EMAIL_TAKEN, example={"email": "ada@example.org"}, headers=("Location",)
+        )
+    )
     async def add_user(self, data: JSONBody[NewUser], queries: NamedDependency[Queries]) -> ASGIResponse:
         """Add a user. The email is taken where another user has it, whatever its case."""
         user = await queries.one(ADD, email=data.email)

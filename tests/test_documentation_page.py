@@ -1,0 +1,120 @@
+"""The pages for people: the interactive one at /schema, and those that explain problems."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from todo_api.problems import KINDS
+
+from .browser import CHROMIUM, Page, browsing
+from .conftest import NewDatabase, assert_problem
+from .service import serving
+
+ASSETS = ["swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> Iterator[Page]:
+    """The documentation in a browser, from a running server."""
+    if not CHROMIUM:
+        pytest.skip("there is no Chromium on this machine")
+    directory = tmp_path_factory.mktemp("page")
+    with serving(directory, DATABASE_URL=new_database()) as service, browsing(directory) as page:
+        page.open(f"{service.url}/schema")
+        page.wait_for("document.querySelector('.opblock')")
+        yield page
+
+
+def carry_out(page: Page, operation: str, **values: str) -> tuple[str, str]:
+    """Try an operation out on the page, with the example as its body: the status and body that it shows."""
+    block = f"document.querySelector('[id$=-{operation}]')"
+    page.run(f"{block}.querySelector('.opblock-summary-control').click()")
+    page.wait_for(f"{block}.querySelector('.try-out__btn')")
+    page.run(f"{block}.querySelector('.try-out__btn').click()")
+    page.wait_for(f"{block}.querySelector('.execute')")
+    for name, value in values.items():
+        # React hears of a value from the one event; the page waits for more to be typed until the other.
+        page.run(f"""{{
+            const input = {block}.querySelector('tr[data-param-name={name}] input');
+            Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(input, '{value}');
+            input.dispatchEvent(new Event('input', {{bubbles: true}}));
+            input.dispatchEvent(new Event('focusout', {{bubbles: true}}));
+        }}""")
+    page.run(f"{block}.querySelector('.execute').click()")
+    shown = f"{block}.querySelector('.live-responses-table tbody')"
+    page.wait_for(f"{shown} && {shown}.querySelector('.highlight-code code')")
+    status = page.run(f"{shown}.querySelector('.response-col_status').firstChild.textContent")
+    return status, page.run(f"{shown}.querySelector('.highlight-code code').textContent")
+
+
+def test_a_user_and_a_task_are_created_on_the_page(page: Page, tmp_path: Path) -> None:
+    """Who tries a creation out on the page, with its example, is shown a 201, all from this one host."""
+    assert page.run("document.querySelectorAll('.opblock').length") >= 9
+    status, body = carry_out(page, "add_user")
+    assert "201" == status, body
+    user_id = json.loads(body)["id"]
+    status, body = carry_out(page, "create_task", user_id=user_id)
+    assert "201" == status, body
+    assert user_id == json.loads(body)["user_id"]
+    page.screenshot(tmp_path / "page.png")
+    here = page.run("location.host")
+    assert {"", here} == {urlsplit(url).netloc for url in page.requests()}  # data: URLs have no host
+    assert [] == page.complaints()
+
+
+async def test_the_page_is_one_of_a_strict_policy(client: httpx.AsyncClient) -> None:
+    """It runs the scripts of this host and its own, and nothing that somebody slips in."""
+    response = await client.get("/schema")
+    assert "text/html; charset=utf-8" == response.headers["content-type"]
+    policy = response.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self' 'sha256-")
+    assert "unsafe" not in policy
+    assert not re.search(r"(https?:)?//", response.text)
+
+
+@pytest.mark.parametrize("path", ["/schema", "/schema/openapi.json", "/schema/openapi.yaml", "/problems"])
+async def test_pages_answer_head_and_options(path: str, client: httpx.AsyncClient) -> None:
+    """HEAD is answered like GET, and OPTIONS names both."""
+    assert 200 == (await client.head(path)).status_code
+    assert {"GET", "HEAD", "OPTIONS"} == set(
+        re.findall(r"\w+", (await client.options(path)).headers["allow"])
+    )
+
+
+@pytest.mark.parametrize("name", ASSETS)
+async def test_assets_are_kept_by_browsers(name: str, client: httpx.AsyncClient) -> None:
+    """The page's files may be kept for a day."""
+    response = await client.get(f"/schema/assets/{name}")
+    assert 200 == response.status_code
+    assert response.content
+    assert "max-age=86400" == response.headers["cache-control"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/schema/",
+        "/schema/swagger",
+        "/schema/oauth2-redirect.html",
+        "/schema/assets/index.html",
+        "/problems/none",
+    ],
+)
+async def test_there_are_no_other_pages(path: str, client: httpx.AsyncClient) -> None:
+    """What is not needed is not served, such as Swagger UI's own page, which would ask another host."""
+    assert_problem(await client.get(path), 404, "not-found")
+
+
+async def test_a_problems_type_leads_to_its_explanation(client: httpx.AsyncClient) -> None:
+    """The type of each problem is the address of a page about it, and one page lists them all."""
+    index = (await client.get("/problems")).text
+    for kind in KINDS:
+        response = await client.get(kind.type)
+        assert 200 == response.status_code
+        assert f"<h1>{kind.title}</h1>" in response.text
+        assert f'<a href="{kind.type}">' in index
