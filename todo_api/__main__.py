@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from types import FrameType
 from uuid import UUID
 
@@ -15,6 +16,7 @@ import uvicorn
 
 from todo_api import VERSION, embedded, explain, logs, migrate, openapi, settings
 from todo_api.app import create_app
+from todo_api.metrics import SHARED
 from todo_api.queries import Statement
 from todo_api.users import ADD, GET, User
 
@@ -51,7 +53,11 @@ def serve(host: str | None, port: str | None, workers: str | None, migrate_first
     given = {"HOST": host, "PORT": port, "WORKERS": workers}
     os.environ.update({name: value for name, value in given.items() if value is not None})
     configuration = settings.load()
-    with _stopping_cleanly(), _database_to_serve(configuration) as url:
+    with (
+        _stopping_cleanly(),
+        _shared_metrics(configuration.workers),
+        _database_to_serve(configuration) as url,
+    ):
         if migrate_first or configuration.database_url is None:
             migrate.apply(configuration.migrations_database_url or url, _say)
         elif migrate.pending(url):
@@ -227,6 +233,17 @@ def _database_to_serve(configuration: settings.Settings) -> Iterator[str]:
         _say(f"Data: {configuration.data_dir}, in a PostgreSQL of its own")
         with embedded.running(configuration.data_dir) as url:
             yield url
+
+
+@contextmanager
+def _shared_metrics(workers: int) -> Iterator[None]:
+    """Where the workers put down their figures, so that each can tell those of all."""
+    if workers == 1:
+        yield
+        return
+    with TemporaryDirectory(prefix="todo-api-metrics-") as directory:
+        os.environ[SHARED] = directory
+        yield
 
 
 @contextmanager

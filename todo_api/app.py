@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.plugins import ReceiveRoutePlugin
 from litestar.routes import BaseRoute, HTTPRoute
@@ -14,6 +14,8 @@ from todo_api.cors import Cors
 from todo_api.database import Database
 from todo_api.documentation import DocumentationController
 from todo_api.edge import Edge
+from todo_api.health import HealthController
+from todo_api.metrics import MeasuredExecutor, Metrics
 from todo_api.queries import Queries
 from todo_api.requests import StrictRequest
 from todo_api.tasks import TaskController
@@ -27,17 +29,24 @@ def create_app(configuration: settings.Settings | None = None, *, guards: Sequen
     """
     configuration = configuration or settings.load()
     database = Database(configuration)
-    queries = Queries(database)
+    metrics = Metrics(database.pool)
+    queries = Queries(MeasuredExecutor(database, metrics))
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
-        async with database.opened():
+        async with database.opened(), metrics.kept():
             yield
 
     app = Litestar(
-        route_handlers=[UserController, TaskController, DocumentationController],
-        dependencies={"queries": Provide(lambda: queries, sync_to_thread=False)},
-        guards=guards,
+        route_handlers=[
+            Router("/", route_handlers=[UserController, TaskController], guards=guards),
+            HealthController,
+            DocumentationController,
+        ],
+        dependencies={
+            "queries": Provide(lambda: queries, sync_to_thread=False),
+            "metrics": Provide(lambda: metrics, sync_to_thread=False),
+        },
         lifespan=[lifespan],
         request_class=StrictRequest,
         request_max_body_size=64 * 1024,
@@ -48,7 +57,7 @@ def create_app(configuration: settings.Settings | None = None, *, guards: Sequen
     )
     if configuration.cors_allow_origins:
         app.asgi_handler = Cors(app.asgi_handler, configuration.cors_allow_origins)
-    app.asgi_handler = Edge(app.asgi_handler)
+    app.asgi_handler = Edge(app.asgi_handler, metrics, access_log=configuration.access_log)
     return app
 
 

@@ -1,13 +1,25 @@
-"""How log lines look: JSON, or for a person at a terminal."""
+"""How log lines look: JSON, or for a person at a terminal; and the one line that each request gets."""
 
 import logging
+import os
 import sys
+import traceback
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from logging import INFO, Formatter, LogRecord
+from time import time
 from typing import Any
 
 import msgspec
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+# Of the request that is being answered; nobody takes it back, as each has a task of its own.
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+_access = logging.getLogger("todo_api.access")
+_ACCESS = vars(
+    logging.makeLogRecord({"name": _access.name, "msg": "request", "levelno": INFO, "levelname": "INFO"})
+)
+_STANDARD = frozenset(_ACCESS) | {"message", "asctime", "color_message"}
 
 
 def config(level: str) -> dict[str, Any]:
@@ -22,29 +34,103 @@ def config(level: str) -> dict[str, Any]:
     }
 
 
-class JSONFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, whatever ``extra`` brought, and the stack."""
+def access(method: str, route: str, status: int, seconds: float, raw_path: bytes) -> None:
+    """Log a request, by its route; by its path, which names users, only where the level is debug."""
+    if not _access.isEnabledFor(INFO):
+        return
+    # Not through _access.info(): to look for the caller and the thread costs as much as all the rest.
+    record = LogRecord.__new__(LogRecord)
+    fields = record.__dict__
+    fields.update(_ACCESS)
+    fields["created"] = time()
+    fields["method"] = method
+    fields["route"] = route
+    fields["status"] = status
+    fields["duration_ms"] = round(seconds * 1000, 2)
+    if _access.isEnabledFor(logging.DEBUG):
+        fields["path"] = raw_path.decode("latin-1")
+    _access.handle(record)
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Encode the record."""
-        line = {
+
+class JSONFormatter(Formatter):
+    """One JSON object a line: time, level, logger, message, what ``extra`` brought, request id, stack."""
+
+    def format(self, record: LogRecord) -> str:
+        """Encode the record; what JSON cannot express is told as Python would."""
+        line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record),
         }
-        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        line |= _extra(record)
         if record.exc_info:
-            line["stack"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+            line["stack"] = _stack(self, record)
+        try:
+            return msgspec.json.encode(line, enc_hook=str).decode()
+        except Exception:
+            return msgspec.json.encode({name: ascii(value) for name, value in line.items()}).decode()
 
 
-class LineFormatter(logging.Formatter):
-    """The same for a terminal."""
+class LineFormatter(Formatter):
+    """The same for a terminal, in colours unless NO_COLOR is set."""
 
-    def format(self, record: logging.LogRecord) -> str:
+    def format(self, record: LogRecord) -> str:
         """Put the record on a line, and its stack on those below."""
-        extra = [f"{name}={value}" for name, value in vars(record).items() if name not in _STANDARD]
-        time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
-        line = " ".join([time, f"{record.levelname.lower():7}", record.getMessage(), *extra])
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        extra = _extra(record)
+        about = str(extra.pop("request_id", ""))
+        if record.name == _access.name:
+            status, duration = extra.pop("status"), f"{extra.pop('duration_ms'):8.2f} ms"
+            level = _paint(_STATUS[status // 100], f"{status:<7}")
+            text = f"{extra.pop('method'):<7} {extra.pop('route'):<36} {duration}"
+        else:
+            level = _paint(_LEVEL.get(record.levelno, ""), f"{record.levelname.lower():<7}")
+            text = _visible(_message(record))
+        parts = [
+            _paint(_DIM, datetime.fromtimestamp(record.created).strftime("%H:%M:%S")),
+            level,
+            text,
+            *(_visible(f"{name}={value}") for name, value in extra.items()),
+            *([_paint(_DIM, about)] if about else []),
+        ]
+        line = " ".join(parts)
+        return f"{line}\n{_stack(self, record)}" if record.exc_info else line
+
+
+_DIM = "2"
+_RED, _GREEN, _YELLOW = "31", "32", "33"
+_STATUS = {1: _DIM, 2: _GREEN, 3: _DIM, 4: _YELLOW, 5: _RED}
+_LEVEL = {logging.DEBUG: _DIM, logging.WARNING: _YELLOW, logging.ERROR: _RED, logging.CRITICAL: _RED}
+
+
+def _paint(colour: str, text: str) -> str:
+    return text if not colour or os.environ.get("NO_COLOR") else f"\x1b[{colour}m{text}\x1b[0m"
+
+
+def _visible(text: str) -> str:
+    """The text on one line, with nothing in it that a terminal would obey."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _message(record: LogRecord) -> str:
+    try:
+        return record.getMessage().strip()
+    except Exception:  # its arguments do not fit it; the line is worth more than they are
+        return str(record.msg)
+
+
+def _extra(record: LogRecord) -> dict[str, Any]:
+    extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    if about := request_id.get():
+        extra["request_id"] = about
+    return extra
+
+
+def _stack(formatter: Formatter, record: LogRecord) -> str:
+    """Where it happened. What an exception says in the midst of a request may quote what a client sent."""
+    if not record.exc_info or not record.exc_info[0]:
+        return ""
+    if request_id.get() is None:
+        return formatter.formatException(record.exc_info)
+    kind, _, trace = record.exc_info
+    return "".join([*traceback.format_tb(trace), kind.__name__])

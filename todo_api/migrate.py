@@ -18,7 +18,7 @@ from yoyo.migrations import Migration, MigrationList, default_migration_table
 from todo_api import VERSION, folder
 from todo_api.queries import Statement
 
-APPLIED = Statement("migrations/applied", lambda name, at: (name, at))
+APPLIED = Statement("migrations/applied", lambda name, at: (name, at), repeatable=True)
 DIGESTS = Statement("migrations/digests", lambda name, digest: (name, digest))
 
 _LOCK = 0x746F646F  # "todo"; any number that no other program locks on in this database

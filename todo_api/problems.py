@@ -102,6 +102,9 @@ UNAVAILABLE = _kind(
 TIMED_OUT = _kind(
     "timed-out", 503, "Request timed out", "The database took too long and was stopped; nothing was written."
 )
+SCHEMA_BEHIND = _kind(
+    "schema-behind", 503, "Schema behind", "Migrations are pending: run `todo-api migrate`."
+)
 
 KINDS = [kind for kind in list(globals().values()) if isinstance(kind, Kind)]
 
@@ -139,12 +142,13 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Probl
         request_id=request_id,
         errors=known.faults,
     )
-    return Response[Problem | None](
-        body, status_code=kind.status, media_type=MEDIA_TYPE, headers=known.headers
-    )
+    headers = known.headers | ({"Retry-After": "1"} if kind.status == 503 else {})
+    return Response[Problem | None](body, status_code=kind.status, media_type=MEDIA_TYPE, headers=headers)
 
 
-def _log(error: Exception, kind: Kind, request_id: str) -> None:
+def _log(error: BaseException, kind: Kind, request_id: str) -> None:
+    if isinstance(error, ProblemError):
+        error = error.__cause__ or error
     sqlstate = getattr(error, "sqlstate", None)
     log.log(
         logging.ERROR if kind is DEFECT else logging.WARNING,
@@ -154,7 +158,7 @@ def _log(error: Exception, kind: Kind, request_id: str) -> None:
         f" {sqlstate}" if sqlstate else "",
         extra={"request_id": request_id},
         # The stack, not the message: that may quote what a client sent, or a row.
-        exc_info=(RuntimeError, RuntimeError("message withheld"), error.__traceback__)
+        exc_info=(type(error), RuntimeError("message withheld"), error.__traceback__)
         if kind is DEFECT
         else None,
     )
@@ -198,10 +202,7 @@ def _of_database(error: psycopg.Error) -> ProblemError:
         return ProblemError(kind)
     match error:
         case errors.QueryCanceled() | errors.LockNotAvailable():
-            return ProblemError(TIMED_OUT, headers=_RETRY)
+            return ProblemError(TIMED_OUT)
         case psycopg.OperationalError() | errors.ReadOnlySqlTransaction():
-            return ProblemError(UNAVAILABLE, headers=_RETRY)
+            return ProblemError(UNAVAILABLE)
     return ProblemError(DEFECT)
-
-
-_RETRY = {"Retry-After": "1"}

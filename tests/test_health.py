@@ -1,0 +1,80 @@
+"""What probes are told, and that no guard keeps them out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from litestar.connection import ASGIConnection
+from litestar.exceptions import NotFoundException
+from litestar.handlers.base import BaseRouteHandler
+
+from todo_api import migrate
+from todo_api.app import create_app
+from todo_api.settings import Settings
+
+from .conftest import NewDatabase, assert_problem, talking_to
+
+AWAY = Settings(database_url="postgresql:///todo?host=/nonexistent", pool_min_size=0)
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+async def test_all_is_well(client: httpx.AsyncClient, path: str) -> None:
+    """Both probes answer 200, to GET and to HEAD."""
+    response = await client.get(path)
+    assert (200, {"status": "ok"}) == (response.status_code, response.json())
+    assert 200 == (await client.head(path)).status_code
+
+
+async def test_a_service_without_its_database_lives_and_is_not_ready() -> None:
+    """While the database is away the service lives and says why it is not ready."""
+    async with talking_to(create_app(AWAY)) as client:
+        assert 200 == (await client.get("/health/live")).status_code
+        response = await client.get("/health/ready")
+        problem = assert_problem(response, 503, "unavailable")
+        assert "The database does not answer." == problem["detail"]
+        assert "retry-after" in response.headers
+
+
+async def test_a_database_without_a_schema_is_not_ready(empty_database: NewDatabase) -> None:
+    """An empty database is told apart from one that is away."""
+    async with talking_to(create_app(Settings(database_url=empty_database()))) as client:
+        problem = assert_problem(await client.get("/health/ready"), 503, "schema-behind")
+        assert "todo-api migrate" in problem["detail"]
+
+
+async def test_ready_follows_the_schema(new_database: NewDatabase, as_owner: Callable[[str], str]) -> None:
+    """A known migration that is not applied makes the service unready, an unknown one that is does not.
+
+    Nor is it ready where the database does not tell.
+    """
+    url = new_database()
+    async with talking_to(create_app(Settings(database_url=url))) as client:
+        with psycopg.connect(as_owner(url), autocommit=True) as connection:
+            connection.execute(
+                "update _yoyo_migration set migration_id = '9999.of-the-future'"
+                " where migration_id = (select max(migration_id) from _yoyo_migration)"
+            )
+            assert_problem(await client.get("/health/ready"), 503, "schema-behind")
+            connection.execute(
+                "insert into _yoyo_migration (migration_hash, migration_id, applied_at_utc)"
+                " select md5(migration_hash), %s, applied_at_utc from _yoyo_migration"
+                " where migration_id = '9999.of-the-future'",
+                [migrate.known()[-1]],
+            )
+            assert 200 == (await client.get("/health/ready")).status_code
+            connection.execute("alter table _yoyo_migration rename applied_at_utc to renamed")
+            assert_problem(await client.get("/health/ready"), 503, "unavailable")
+
+
+async def test_guards_stand_before_resources_only(settings: Settings) -> None:
+    """What is mounted for authorization refuses users and tasks; probes and metrics stay open."""
+
+    def refuse(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        raise NotFoundException
+
+    async with talking_to(create_app(settings, guards=[refuse])) as client:
+        assert 404 == (await client.post("/api/users", json={"email": "ada@example.org"})).status_code
+        for path in ("/health/live", "/health/ready", "/metrics"):
+            assert 200 == (await client.get(path)).status_code

@@ -1,0 +1,224 @@
+"""What is logged of a request, what never is, and how a line looks."""
+
+import dataclasses
+import io
+import json
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from litestar.connection import ASGIConnection
+from litestar.handlers.base import BaseRouteHandler
+
+from todo_api import logs
+from todo_api.app import create_app
+from todo_api.settings import Settings
+
+from .conftest import User, make_user, talking_to
+from .service import serving
+
+Lines = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    """All that was logged since the last call, as the JSON that an operator gets."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logs.JSONFormatter())
+    handler.addFilter(lambda record: not record.name.startswith("http"))  # the tests' client logs too
+    root = logging.getLogger()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+
+    def read() -> list[dict[str, Any]]:
+        text = stream.getvalue()
+        stream.seek(0)
+        stream.truncate()
+        return [json.loads(line) for line in text.splitlines()]
+
+    yield read
+    root.removeHandler(handler)
+    root.setLevel(before)
+
+
+@pytest.fixture
+async def ada(settings: Settings) -> AsyncIterator[User]:
+    """A user of an application whose lifespan began before anything was logged."""
+    async with talking_to(create_app(settings)) as client:
+        yield await make_user(client)
+
+
+async def test_each_request_is_one_line(ada: User, lines: Lines) -> None:
+    """Method, route template, status, duration and id of each request, whatever became of it."""
+    answers = [
+        await ada.client.get(ada.tasks),
+        await ada.client.post(ada.tasks, json={"title": ""}),
+        await ada.client.get("/nowhere"),
+        await ada.client.put(ada.tasks),
+        await ada.client.request("BREW", "/nowhere"),
+    ]
+    logged = lines()
+    tasks = "/api/{user_id}/tasks"
+    assert [
+        ("GET", tasks, 200),
+        ("POST", tasks, 422),
+        ("GET", "unmatched", 404),
+        ("PUT", "unmatched", 405),
+        ("other", "unmatched", 404),
+    ] == [(line["method"], line["route"], line["status"]) for line in logged]
+    assert [answer.headers["x-request-id"] for answer in answers] == [line["request_id"] for line in logged]
+    for line in logged:
+        assert {"time", "level", "logger", "message", "method", "route", "status", "duration_ms"} | {
+            "request_id"
+        } == line.keys()
+        assert 0 < line["duration_ms"] < 60_000
+
+
+async def test_access_log_is_switched_off(settings: Settings, lines: Lines) -> None:
+    """ACCESS_LOG=false leaves no line of a request."""
+    quiet = msgspec.structs.replace(settings, access_log=False)
+    async with talking_to(create_app(quiet)) as client:
+        await client.get("/health/live")
+    assert [] == [line for line in lines() if line["logger"] == "todo_api.access"]
+
+
+async def test_warning_leaves_requests_out_and_debug_shows_paths(ada: User, lines: Lines) -> None:
+    """The level decides: from warning on no line a request, at debug the path in it, without the query."""
+    root = logging.getLogger()
+    root.setLevel(logs.config("warning")["root"]["level"])
+    await ada.client.get(ada.tasks)
+    assert [] == lines()
+    root.setLevel(logs.config("debug")["root"]["level"])
+    await ada.client.get(ada.tasks, params={"q": "secret"})
+    [line] = [line for line in lines() if line["logger"] == "todo_api.access"]
+    assert ada.tasks == line["path"]
+
+
+async def test_nothing_that_a_client_wrote_is_logged(settings: Settings, lines: Lines) -> None:
+    """Neither ids of users nor emails, titles, descriptions or queries, however the request ends."""
+
+    def fail(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        if "fail" in connection.headers:
+            raise ValueError(connection.headers["fail"])
+
+    async with talking_to(create_app(settings, guards=[fail])) as client:
+        add = client.build_request("POST", "/api/users", json={"email": "secret@example.org"})
+        ada = await make_user(client)
+        task = await ada.creates("secret", description="secret")
+        requests = [
+            add,
+            add,
+            client.build_request("GET", ada.tasks, params={"q": "secret"}),
+            client.build_request("GET", ada.tasks, params={"limit": "secret"}),
+            client.build_request("POST", ada.tasks, json={"title": "secret" * 99}),
+            client.build_request("POST", ada.tasks, json={"title": "secret", "secret": 1}),
+            client.build_request("POST", ada.tasks, content="secret"),
+            client.build_request("GET", f"/{ada.id}/secret"),
+            client.build_request("PUT", ada.tasks, json={"title": "secret"}),
+            client.build_request(
+                "PATCH", ada.path(task), json={"title": "secret"}, headers={"fail": "secret"}
+            ),
+        ]
+        statuses = [(await client.send(request)).status_code for request in requests]
+    assert [201, 409, 200, 422, 422, 422, 415, 404, 405, 500] == statuses
+    logged = lines()
+    text = json.dumps(logged)
+    assert "secret" not in text
+    assert ada.id not in text
+    assert task["id"] not in text
+    [defect] = [line for line in logged if line["level"] == "error"]
+    assert defect["stack"].endswith("ValueError")
+    assert defect["request_id"] == logged[-1]["request_id"]
+
+
+async def test_no_request_id_forges_a_line(ada: User, lines: Lines) -> None:
+    """An id that is not sane is replaced; a sane one is taken over."""
+    for forged in (b"x\n{}", b"x y", b"\xc3\xa9", b"", b"x" * 129):
+        answer = await ada.client.get("/health/live", headers=[(b"x-request-id", forged)])
+        [line] = lines()
+        assert answer.headers["x-request-id"] == line["request_id"] != forged.decode()
+    await ada.client.get("/health/live", headers={"X-Request-Id": 'mine"}'})
+    assert 'mine"}' == lines()[0]["request_id"]
+
+
+def record(message: str, *arguments: object, **extra: object) -> logging.LogRecord:
+    """A record as a logger would make it of what is being raised, if anything is."""
+    raised = sys.exc_info() if sys.exc_info()[0] else None
+    return logging.getLogger("test").makeRecord(
+        "test", logging.ERROR, "", 0, message, arguments, raised, extra=extra
+    )
+
+
+@dataclasses.dataclass
+class Strange:
+    """Something that JSON has no form for."""
+
+    text: object
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments", "extra"),
+    [
+        ("two\nlines", (), {}),
+        ("%d arguments that do not fit", ("no",), {}),
+        ("a lone surrogate: %s", ("\ud800",), {}),
+        ("an object", (), {"value": object()}),
+        ("a class of one's own", (), {"value": Strange(object())}),
+        ("keys that are no text", (), {"value": {(1, 2): 3}}),
+        ("no number", (), {"value": float("nan")}),
+        ("a large number", (), {"value": 1 << 80}),
+        ("bytes", (), {"value": b"\xff\x00"}),
+        ("an exception", (), {"value": ValueError("\ud800")}),
+    ],
+)
+def test_a_line_is_json_whatever_is_logged(
+    message: str, arguments: tuple[object, ...], extra: dict[str, object]
+) -> None:
+    """One line, valid JSON, with the message and whatever else is known."""
+    text = logs.JSONFormatter().format(record(message, *arguments, **extra))
+    assert "\n" not in text
+    line = json.loads(text, parse_constant=pytest.fail)
+    assert message.split("%")[0] in line["message"]
+    assert extra.keys() <= line.keys()
+
+
+def test_a_terminal_shows_a_line_that_cannot_be_forged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a terminal would obey is escaped, and colours are left out where NO_COLOR asks for it."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown = logs.LineFormatter().format(record("two\nlines", value="\x1b[2J\u202e"))
+    assert shown.endswith(r"error   two\nlines value=\x1b[2J\u202e")
+
+
+def test_exceptions_speak_outside_of_requests_only() -> None:
+    """In a request a stack ends in the exception's type, as its message may quote the client."""
+    for formatter in (logs.JSONFormatter(), logs.LineFormatter()):
+        try:
+            raise ValueError("sec" + "ret")  # the stack quotes this line
+        except ValueError:
+            broken = record("It broke")
+        assert "ValueError: secret" in formatter.format(broken)
+        token = logs.request_id.set("mine")
+        try:
+            assert "secret" not in formatter.format(broken)
+            assert "ValueError" in formatter.format(broken)
+        finally:
+            logs.request_id.reset(token)
+
+
+def test_a_server_logs_json_where_nobody_watches(database_url: str, tmp_path: Path) -> None:
+    """With standard error in a file, each line from the start on is JSON, and each request has one."""
+    with serving(tmp_path, DATABASE_URL=database_url) as service:
+        httpx.get(f"{service.url}/health/live", headers={"X-Request-Id": "mine"})
+        service.stop()
+        logged = [
+            json.loads(line) for line in service.log.splitlines() if not line.startswith("Documentation:")
+        ]
+    [line] = [line for line in logged if line.get("request_id") == "mine"]
+    assert ("GET", "/health/live", 200) == (line["method"], line["route"], line["status"])
