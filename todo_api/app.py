@@ -7,7 +7,7 @@ from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.plugins import ReceiveRoutePlugin
 from litestar.routes import BaseRoute, HTTPRoute
-from litestar.types import Guard
+from litestar.types import Guard, OnAppInitHandler
 
 from todo_api import problems, settings
 from todo_api.cors import Cors
@@ -16,7 +16,7 @@ from todo_api.documentation import DocumentationController
 from todo_api.edge import Edge
 from todo_api.health import HealthController
 from todo_api.metrics import MeasuredExecutor, Metrics
-from todo_api.queries import Queries
+from todo_api.queries import Executor, Queries
 from todo_api.requests import StrictRequest
 from todo_api.tasks import TaskController
 from todo_api.users import UserController
@@ -30,7 +30,15 @@ def create_app(configuration: settings.Settings | None = None, *, guards: Sequen
     configuration = configuration or settings.load()
     database = Database(configuration)
     metrics = Metrics(database.pool)
-    queries = Queries(MeasuredExecutor(database, metrics))
+    executor: Executor = MeasuredExecutor(database, metrics)
+    on_app_init: list[OnAppInitHandler] = []
+    if configuration.opentelemetry:
+        from todo_api.telemetry import Tracing  # which needs an extra
+
+        tracing = Tracing()
+        executor = tracing.executor(executor)
+        on_app_init.append(tracing.install)
+    queries = Queries(executor)
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
@@ -52,6 +60,7 @@ def create_app(configuration: settings.Settings | None = None, *, guards: Sequen
         request_max_body_size=64 * 1024,
         exception_handlers={Exception: problems.respond},
         plugins=[EveryMethod()],
+        on_app_init=on_app_init,
         logging_config=None,
         openapi_config=None,  # todo_api.openapi builds the document
     )

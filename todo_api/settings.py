@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pool_timeout: Annotated[float, Meta(gt=0, le=300)] = 5.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = True
+    opentelemetry: bool = False
     cors_allow_origins: tuple[str, ...] = ()
 
 
@@ -60,6 +62,8 @@ def load(environment: Mapping[str, str] = os.environ, env_file: Path = Path(".en
     settings = Settings(**values)
     if settings.pool_min_size > settings.pool_max_size:
         faults.append("POOL_MIN_SIZE must not be above POOL_MAX_SIZE")
+    if settings.opentelemetry and find_spec("opentelemetry") is None:
+        faults.append("OPENTELEMETRY needs its packages: pip install 'todo-api[opentelemetry]'")
     if faults:
         raise SettingsError("; ".join(faults) + ". See .env.example for what each setting takes.")
     return settings

@@ -1,0 +1,106 @@
+"""Traces, as a collector on the wire receives them."""
+
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import msgspec
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from todo_api.app import create_app
+from todo_api.settings import Settings, SettingsError, load
+
+from .conftest import make_user, talking_to
+
+
+@pytest.fixture
+def collected(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
+    """The bodies that a collector was sent."""
+    bodies: list[bytes] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Collector) as server:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
+        thread = Thread(target=server.serve_forever, args=[0.05])
+        thread.start()
+        yield bodies
+        server.shutdown()
+        thread.join()
+
+
+def spans(bodies: list[bytes]) -> list[Span]:
+    """All spans: those of one kind in the order in which they ended."""
+    requests = [ExportTraceServiceRequest.FromString(body) for body in bodies]
+    return [
+        span
+        for request in requests
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+
+
+def attributes(span: Span) -> dict[str, Any]:
+    """What a span says."""
+    return {each.key: each.value.string_value for each in span.attributes}
+
+
+async def test_requests_and_statements_are_traced(settings: Settings, collected: list[bytes]) -> None:
+    """A span for each request, named by its route, holds one for each statement, and nothing of a client."""
+    traced = msgspec.structs.replace(settings, opentelemetry=True)
+    async with talking_to(create_app(traced)) as client:
+        ada = await make_user(client)
+        task = await ada.creates("secret")
+        await ada.lists(q="secret")
+        for _ in "first", "taken":
+            answer = await client.post("/api/users", json={"email": "secret-of-traces@example.org"})
+        await client.get(f"/{ada.id}/secret")
+    found = spans(collected)
+    by_name = {span.name: span for span in found}
+    assert [
+        "POST /api/users",
+        "POST /api/{user_id}/tasks",
+        "GET /api/{user_id}/tasks",
+        "POST /api/users",
+        "POST /api/users",
+        "GET",
+    ] == [span.name for span in found if span.kind == Span.SPAN_KIND_SERVER]
+    assert ["users/add", "tasks/create", "tasks/list_newest_first", "users/add", "users/add"] == [
+        span.name for span in found if span.kind == Span.SPAN_KIND_CLIENT
+    ]
+    assert by_name["POST /api/{user_id}/tasks"].span_id == by_name["tasks/create"].parent_span_id
+    assert "/api/{user_id}/tasks" == attributes(by_name["GET /api/{user_id}/tasks"])["http.route"]
+    assert answer.headers["x-request-id"] == attributes(by_name["POST /api/users"])["request_id"]
+    assert "23505" == attributes(by_name["users/add"])["db.response.status_code"]
+    for private in ("secret", ada.id, task["id"]):
+        assert not [body for body in collected if private.encode() in body]
+
+
+async def test_nothing_is_traced_by_default(settings: Settings, collected: list[bytes]) -> None:
+    """A collector that is there is sent nothing unless traces are switched on."""
+    async with talking_to(create_app(settings)) as client:
+        await client.get("/health/ready")
+    assert [] == collected
+
+
+def test_traces_without_their_packages_stop_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One sentence says what to install."""
+    monkeypatch.setattr("todo_api.settings.find_spec", lambda _name: None)
+    with pytest.raises(SettingsError, match=r"pip install 'todo-api\[opentelemetry\]'"):
+        load({"OPENTELEMETRY": "true"}, tmp_path / ".env")

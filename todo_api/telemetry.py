@@ -1,0 +1,97 @@
+"""Traces where OPENTELEMETRY is on: a span for each request, named by its route, and for each statement.
+
+Imported only there, as it needs the extra ``opentelemetry``. The OTEL_* variables of the specification
+say where the spans go (OTLP over HTTP), which are kept, and what the service is called. Statements
+are traced here: psycopg's own instrumentation sees cursors, which an executor need not use.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from litestar import Litestar
+from litestar.config.app import AppConfig
+from litestar.plugins.opentelemetry import OpenTelemetryConfig, OpenTelemetryPlugin
+from litestar.types import Message, Scope
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span
+
+from todo_api.queries import Executor, Row, Statement
+
+_URLS = ("http.url", "http.target", "url.full", "url.path", "url.query")
+
+
+class Tracing:
+    """What the application takes in to be traced."""
+
+    def __init__(self) -> None:
+        # OTEL_SERVICE_NAME wins over the name given here.
+        self._provider = TracerProvider(resource=Resource.create({"service.name": "todo-api"}))
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+
+    def install(self, config: AppConfig) -> AppConfig:
+        """Have the application make a span of each request, and send what is left at its end."""
+        requests = OpenTelemetryConfig(
+            tracer_provider=self._provider,
+            scope_span_details_extractor=lambda scope: (str(scope.get("method", "")), {}),
+            server_request_hook_handler=_withhold_url,
+            exclude_spans=["receive", "send"],
+        )
+        config.plugins.append(OpenTelemetryPlugin(requests))
+        config.before_send.append(_name_span)
+        config.lifespan.append(self._sending)
+        return config
+
+    def executor(self, executor: Executor) -> Executor:
+        """Make an executor whose statements have spans."""
+        return _TracedExecutor(executor, self._provider)
+
+    @asynccontextmanager
+    async def _sending(self, _app: Litestar) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self._provider.shutdown)
+
+
+def _withhold_url(span: Span, scope: dict[str, Any]) -> None:
+    """A path names users, and a query what they look for."""
+    attributes = getattr(span, "attributes", None) or {}
+    span.set_attributes({name: "withheld" for name in _URLS if name in attributes})
+    span.set_attribute("request_id", scope["state"]["request_id"])
+
+
+async def _name_span(message: Message, scope: Scope) -> None:
+    """Once the answer begins, the route is known; a request without one keeps its method for a name."""
+    route = scope.get("path_template")
+    if message["type"] == "http.response.start" and route:
+        span = get_current_span()
+        span.update_name(f"{scope['method']} {route}")  # type: ignore[typeddict-item]
+        span.set_attribute("http.route", route)
+
+
+class _TracedExecutor:
+    def __init__(self, executor: Executor, provider: TracerProvider) -> None:
+        self._execute = executor.execute
+        self._tracer = provider.get_tracer("todo_api")
+
+    async def execute(self, statement: Statement[Row], parameters: Mapping[str, object]) -> Sequence[Row]:
+        # What an error says may quote a row: it is not recorded.
+        with self._tracer.start_as_current_span(
+            statement.name,
+            kind=SpanKind.CLIENT,
+            attributes={"db.system.name": "postgresql", "db.query.summary": statement.name},
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                return await self._execute(statement, parameters)
+            except psycopg.Error as error:
+                span.set_attribute("db.response.status_code", error.sqlstate or "none")
+                span.set_status(StatusCode.ERROR)
+                raise
