@@ -1,11 +1,8 @@
+-- Only our own: the built-in one lives in pg_catalog and stays. A database that came from
+-- an older server has both.
+
 do $migration$
 begin
-    -- The built-in one lives in pg_catalog, is not ours, and stays.
-    if exists (
-        select from pg_proc
-        where oid = to_regprocedure('uuidv7()') and pronamespace <> 'pg_catalog'::regnamespace
-    ) then
-        drop function uuidv7();
-    end if;
+    execute format('drop function if exists %I.uuidv7()', current_schema());
 end
 $migration$;

@@ -11,7 +11,7 @@ begin
         language sql volatile parallel safe
         as $function$
             select encode(
-                int8send((us / 1000) << 16 | 7 << 12 | (us % 1000) * 4096 / 1000)
+                int8send(((us / 1000) << 16) | (7 << 12) | ((us % 1000) * 4096 / 1000))
                 || substring(uuid_send(gen_random_uuid()) from 9),
                 'hex'
             )::uuid
