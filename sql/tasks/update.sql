@@ -8,13 +8,17 @@
 --   completed         whether it is done; null keeps it
 --   if_match          only where updated_at is one of these moments; null asks for none
 --
--- updated_at grows even where the clock stands still or steps back: it is the entity tag.
+-- updated_at grows even where the clock stands still or steps back: it is the entity tag. The way
+-- by UTC is immutable, which timestamptz + interval is not: Citus refuses that of a column here.
 -- Served by tasks_pkey (user_id, id).
 update tasks set
     title = coalesce(%(title)s, title),
     description = case when %(keep_description)s then description else %(description)s end,
     completed = coalesce(%(completed)s, completed),
-    updated_at = greatest(now(), updated_at + interval '1 microsecond')
+    updated_at = greatest(
+        now(),
+        (updated_at at time zone 'utc' + interval '1 microsecond') at time zone 'utc'
+    )
 where
     user_id = %(user_id)s
     and id = %(task_id)s
