@@ -1,11 +1,14 @@
 """The connections to PostgreSQL, and how a statement gets to run on one."""
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 from psycopg import AsyncConnection, OperationalError
-from psycopg.errors import QueryCanceled
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import QueryCanceled, ReadOnlySqlTransaction
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from todo_api import VERSION
@@ -15,6 +18,18 @@ from todo_api.settings import Settings
 
 Pool = AsyncConnectionPool[AsyncConnection]
 
+# How long a silent host is waited for, where the URL does not say. A connection in vain ends before the
+# request that waits for it does, so the next host's is still in time.
+_PATIENCE = {
+    "connect_timeout": 3,  # seconds a host
+    "keepalives_idle": 30,
+    "keepalives_interval": 5,
+    "tcp_user_timeout": 15_000,  # milliseconds; Linux only, ignored elsewhere
+}
+
+# Seconds in which a pool without work closes its connections above the minimum: before Neon, which suspends
+# a database after five idle minutes, cuts them.
+_IDLE = 240
 
 # Connections that requests share. PostgreSQL runs the statements of one in turn, so more of them use more of
 # its processors; fewer carry more statements in one go.
@@ -30,16 +45,26 @@ def _make_pool(settings: Settings) -> Pool:
     Each tells the server what it belongs to: ``todo-api/0.1.0 worker 4711``, the worker by its process id.
     """
     assert settings.database_url is not None
+    given = conninfo_to_dict(settings.database_url)
+    patience = {name: value for name, value in _PATIENCE.items() if name not in given}
     # A pooler refuses the options of a connection string; libpq sends these as parameters of their own.
     os.environ |= {"PGTZ": "UTC", "PGDATESTYLE": "ISO"}
     return AsyncConnectionPool(
-        settings.database_url,
+        make_conninfo(settings.database_url, **patience),
         open=False,
         min_size=settings.pool_min_size,
         max_size=settings.pool_max_size,
         timeout=settings.pool_timeout,
         max_waiting=_QUEUE,
-        kwargs={"autocommit": True, "application_name": f"todo-api/{VERSION} worker {os.getpid()}"},
+        # Attempts come 1, 2, 4, … s apart; given up when a request does, they start anew with the next one.
+        reconnect_timeout=settings.pool_timeout,
+        # The pool closes one connection each time this passes.
+        max_idle=_IDLE / settings.pool_max_size,
+        kwargs={
+            "autocommit": True,
+            "application_name": f"todo-api/{VERSION} worker {os.getpid()}",
+            "prepare_threshold": 5 if settings.prepare_statements else None,
+        },
         name="todo-api",
     )
 
@@ -76,6 +101,10 @@ class Database:
             return await run(statement, parameters)
         except (OverdueError, PoolTimeout, TooManyRequests, QueryCanceled):
             raise
+        except ReadOnlySqlTransaction:  # this is no longer the primary: look for it anew
+            await self.pool.drain()
+            self._pipelines.drain()
+            raise
         except OperationalError:
             if not statement.repeatable:
                 raise
@@ -87,5 +116,29 @@ class Database:
 
     async def _run_alone(self, statement: Statement[Row], parameters: Mapping[str, object]) -> list[Row]:
         async with self.pool.connection() as connection:
-            cursor = await connection.execute(statement.text, parameters)
-            return [statement.row(*values) for values in await cursor.fetchall()]
+            with _answered_within(self.pool.timeout, connection):
+                cursor = await connection.execute(statement.text, parameters)
+                return [statement.row(*values) for values in await cursor.fetchall()]
+
+
+@contextmanager
+def _answered_within(seconds: float, connection: AsyncConnection) -> Iterator[None]:
+    """Hang up, and raise OverdueError, when time is up.
+
+    A server that is frozen, and not dead, keeps its connections open, and would be waited for to cancel, too.
+    """
+
+    def hang_up() -> None:
+        with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+            duplicate.shutdown(socket.SHUT_RDWR)
+
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(seconds, hang_up)
+    try:
+        yield
+    except OperationalError:
+        if loop.time() >= timer.when():
+            raise OverdueError(f"no answer within {seconds} s") from None
+        raise
+    finally:
+        timer.cancel()

@@ -215,6 +215,11 @@ class Pipelines:
             return []
         raise error_from_result(result)
 
+    def drain(self) -> None:
+        """Use the present connections no more, but for what was sent; go along with the pool's own drain."""
+        for wire in tuple(self._wires):
+            self._drop(wire)
+
     async def close(self) -> None:
         """Wait for the answers still owed, within their time-out, and give the connections back."""
         self._closed = True

@@ -17,6 +17,8 @@ from psycopg.conninfo import conninfo_to_dict
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1, le=1000)]
 
+_SWITCH = {"on": "true", "off": "false"}
+
 
 class SettingsError(Exception):
     """Names every wrong setting in one sentence each, never a value that may hold a password."""
@@ -78,6 +80,8 @@ def _parse(field: msgspec.structs.FieldInfo, text: str) -> object:
         return Path(text).expanduser()
     if field.name == "log_level":
         text = text.lower()
+    if field.type is bool:
+        text = _SWITCH.get(text.lower(), text)
     try:
         return msgspec.convert(text, field.type, strict=False)
     except msgspec.ValidationError as error:
