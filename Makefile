@@ -6,16 +6,19 @@ PYTHON ?= python3
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lock schema plans clean
+.PHONY: help run test test-15 lint lock schema plans clean
 
 help:  ## show this
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 run: $(READY)  ## set up and serve: http://127.0.0.1:8000/schema
 	.venv/bin/todo-api serve --migrate
 
 test: $(READY)  ## set up and run the tests
 	.venv/bin/python -m pytest $(ARGS)
+
+test-15: $(READY)  ## run them on Debian's PostgreSQL 15, the oldest that is supported
+	TEST_POSTGRES=/usr/lib/postgresql/15/bin .venv/bin/python -m pytest $(ARGS)
 
 lint: $(READY)  ## check style, types and SQL
 	.venv/bin/ruff check .

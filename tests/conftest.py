@@ -18,14 +18,16 @@ from todo_api import embedded, migrate
 from todo_api.app import create_app
 from todo_api.settings import Settings
 
+from .engines import IN_A_HURRY, postgresql
 from .service import serving
 
-IN_A_HURRY = {
-    "fsync": "off",
-    "synchronous_commit": "off",
-    "full_page_writes": "off",
-    "max_connections": "200",
-}
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With TEST_POSTGRES, leave out the tests that do not use it: they would do the same again."""
+    if "TEST_POSTGRES" in os.environ:
+        alike = [item for item in items if "postgres" not in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=alike)
+        items[:] = [item for item in items if item not in alike]
 
 
 @pytest.fixture(scope="session")
@@ -36,12 +38,18 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a database whose server the tests may fill: TEST_DATABASE_URL, or one of their own."""
+    """The URL of a database whose server the tests may fill: TEST_DATABASE_URL, or one of their own.
+
+    That is the embedded one, or a new one made by the programs in the directory TEST_POSTGRES.
+    """
     if url := os.environ.get("TEST_DATABASE_URL"):
         name = urlsplit(url).path.lstrip("/")
         if "test" not in name:
             pytest.exit(f"TEST_DATABASE_URL names the database {name!r}: its name must contain 'test'.", 2)
         yield url
+    elif programs := os.environ.get("TEST_POSTGRES"):
+        with postgresql(Path(programs), locale="C.UTF-8") as one:
+            yield one.url
     else:
         with embedded.running(tmp_path_factory.mktemp("postgres"), settings=IN_A_HURRY) as url:
             yield url
