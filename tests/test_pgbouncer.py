@@ -1,0 +1,93 @@
+"""Behind PgBouncer in transaction mode, where each statement may find another server connection."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from psycopg import sql
+
+from todo_api.app import create_app
+from todo_api.settings import Settings
+
+from .conftest import NewDatabase, make_user, talking_to
+from .engines import pgbouncer, pgbouncer_version, pooler
+from .service import serving
+
+Pooled = Callable[[str, int], str]
+
+
+@pytest.fixture
+def pooled() -> Iterator[Pooled]:
+    """Puts a PgBouncer with so many server connections before a database and returns its URL."""
+    program = pgbouncer()
+    if program is None:
+        pytest.skip("this machine has no PgBouncer: install the package pgbouncer")
+    with ExitStack() as stack:
+        yield lambda url, connections: stack.enter_context(pooler(program, url, connections=connections))
+
+
+async def test_a_crowd_is_served(new_database: NewDatabase, pooled: Pooled) -> None:
+    """Hundreds of mixed requests of many users over three server connections: each gets what is theirs."""
+    url = pooled(new_database(), 3)
+    async with talking_to(create_app(Settings(database_url=url, prepare_statements=False))) as client:
+
+        async def live(number: int) -> None:
+            user = await make_user(client)
+            tasks: list[dict[str, Any]] = []
+            for turn in range(6):
+                task = await user.creates(f"{number}/{turn}")
+                assert task == (await client.get(user.path(task))).json()
+                changed = (await client.patch(user.path(task), json={"description": f"of {number}"})).json()
+                assert task["title"] == changed["title"]
+                done = (await client.patch(f"{user.path(task)}/complete")).json()
+                assert changed | {"completed": True, "updated_at": done["updated_at"]} == done
+                tasks.insert(0, done)
+                assert tasks == await user.lists()
+            assert 204 == (await client.delete(user.path(tasks.pop()))).status_code
+            assert tasks == await user.lists()
+
+        async with asyncio.TaskGroup() as crowd:
+            for number in range(16):
+                crowd.create_task(live(number))
+
+
+async def test_times_are_in_utc(
+    new_database: NewDatabase,
+    as_owner: Callable[[str], str],
+    pooled: Pooled,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sessions speak UTC where the database speaks otherwise: the pooler hands the parameter on."""
+    url = new_database()
+    with psycopg.connect(as_owner(url), autocommit=True) as connection:
+        database = sql.Identifier(connection.info.dbname)
+        connection.execute(sql.SQL("alter database {} set timezone = 'Asia/Kolkata'").format(database))
+    behind = pooled(url, 1)
+    monkeypatch.delenv("PGTZ", raising=False)
+    with psycopg.connect(behind) as connection:
+        assert ("Asia/Kolkata",) == connection.execute("show timezone").fetchone()
+    async with talking_to(create_app(Settings(database_url=behind, prepare_statements=False))) as client:
+        ada = await make_user(client)
+        assert (await ada.creates())["created_at"].endswith("Z")
+
+
+@pytest.mark.parametrize(("prepare", "expected"), [("off", [201, 201]), ("on", [201, 500])])
+def test_preparing_breaks_an_old_pooler(
+    prepare: str, expected: list[int], new_database: NewDatabase, pooled: Pooled, tmp_path: Path
+) -> None:
+    """Two services on one server connection prepare under the same name, so one fails unless told not to."""
+    url = pooled(new_database(), 1)
+    if prepare == "on" and pgbouncer_version() >= (1, 21):
+        pytest.skip("this PgBouncer keeps prepared statements apart: there is nothing to show")
+    variables = {"DATABASE_URL": url, "PREPARE_STATEMENTS": prepare}
+    with serving(tmp_path, **variables) as first, serving(tmp_path, **variables) as second:
+        answers = [
+            httpx.post(f"{service.url}/api/users", json={"email": f"{name}@example.org"}).status_code
+            for service, name in ((first, "ada"), (second, "bob"))
+        ]
+    assert expected == answers
