@@ -197,9 +197,7 @@ async def test_a_cancelled_statement_runs_on_and_its_answer_is_dropped(database_
     """Those behind it get their own answers; what it wrote is written."""
     async with opened(database_url, connections=1) as database:
         await database.run("create table things (id int)")
-        left = asyncio.create_task(
-            database.run("insert into things select 1 from pg_sleep(1) returning id")
-        )
+        left = asyncio.create_task(database.run("insert into things select 1 from pg_sleep(1) returning id"))
         await asyncio.sleep(0.05)
         left.cancel()
         assert [(2,)] == await database.run("select 2")
