@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -53,6 +54,13 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     else:
         with embedded.running(tmp_path_factory.mktemp("postgres"), settings=IN_A_HURRY) as url:
             yield url
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory whose name leaves room for a socket's."""
+    with TemporaryDirectory(prefix="todo-test-", dir="/tmp") as directory:
+        yield Path(directory)
 
 
 NewDatabase = Callable[[], str]

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,6 +34,14 @@ def run(directory: Path, *arguments: str, **variables: str) -> "subprocess.Compl
     )
 
 
+def wait_until(happened: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for something that is about to happen."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
 class Service:
     """A server process, which serves by now."""
 
@@ -49,7 +57,7 @@ class Service:
     @property
     def url(self) -> str:
         """Where it listens."""
-        found = re.search(r"running on (http://[\d.]+:\d+)", self.log)
+        found = re.search(r"(http://[\d.]+:\d+)/schema", self.log)
         assert found, self.log
         return found[1]
 
@@ -74,7 +82,7 @@ def serving(directory: Path, *arguments: str, **variables: str) -> Iterator[Serv
         )
     service = Service(process, log)
     try:
-        while "startup complete" not in service.log or "running on" not in service.log:
+        while "startup complete" not in service.log:
             assert process.poll() is None, service.log
             time.sleep(0.02)
         yield service

@@ -12,10 +12,10 @@ from uuid import UUID
 import click
 import msgspec
 import psycopg
-import uvicorn
 
-from todo_api import VERSION, embedded, explain, logs, migrate, openapi, settings
+from todo_api import VERSION, embedded, explain, migrate, openapi, server, settings, start
 from todo_api.app import create_app
+from todo_api.database import conninfo
 from todo_api.metrics import SHARED
 from todo_api.queries import Statement
 from todo_api.users import ADD, GET, User
@@ -25,6 +25,14 @@ LIST = Statement("users/list", User)
 DELETE = Statement("users/delete", User)
 
 DATABASE_URL = "DATABASE_URL"
+
+MISTAKES = (
+    embedded.EmbeddedError,
+    explain.ExplainError,
+    migrate.MigrationError,
+    server.ServerError,
+    start.StartError,
+)
 
 
 @click.group()
@@ -58,6 +66,7 @@ def serve(host: str | None, port: str | None, workers: str | None, migrate_first
         _shared_metrics(configuration.workers),
         _database_to_serve(configuration) as url,
     ):
+        start.wait_for_database(conninfo(url, configuration), configuration.start_timeout, _say)
         if migrate_first or configuration.database_url is None:
             migrate.apply(configuration.migrations_database_url or url, _say)
         elif migrate.pending(url):
@@ -65,17 +74,7 @@ def serve(host: str | None, port: str | None, workers: str | None, migrate_first
                 "The schema is behind: run 'todo-api migrate', or 'todo-api serve --migrate'."
             )
         os.environ[DATABASE_URL] = url
-        _say(f"Documentation: http://{configuration.host}:{configuration.port}/schema")
-        uvicorn.run(
-            "todo_api.app:create_app",
-            factory=True,
-            host=configuration.host,
-            port=configuration.port,
-            workers=configuration.workers,
-            log_config=logs.config(configuration.log_level),
-            access_log=False,
-            server_header=False,
-        )
+        server.run(configuration, _say)
 
 
 @cli.command(name="migrate")
@@ -202,7 +201,7 @@ def main() -> None:
         cli()
     except settings.SettingsError as error:
         _fail(str(error), 2)
-    except (migrate.MigrationError, explain.ExplainError, embedded.EmbeddedError) as error:
+    except MISTAKES as error:
         _fail(str(error), 1)
 
 
@@ -250,7 +249,9 @@ def _shared_metrics(workers: int) -> Iterator[None]:
 def _migrations_database() -> Iterator[str]:
     configuration = settings.load()
     with _database(configuration) as url:
-        yield configuration.migrations_database_url or url
+        url = configuration.migrations_database_url or url
+        start.wait_for_database(url, configuration.start_timeout, _say)
+        yield url
 
 
 @contextmanager

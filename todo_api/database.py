@@ -20,7 +20,7 @@ Pool = AsyncConnectionPool[AsyncConnection]
 
 # How long a silent host is waited for, where the URL does not say. A connection in vain ends before the
 # request that waits for it does, so the next host's is still in time.
-_PATIENCE = {
+_PATIENCE: dict[str, int | str] = {
     "connect_timeout": 3,  # seconds a host
     "keepalives_idle": 30,
     "keepalives_interval": 5,
@@ -39,18 +39,30 @@ _SHARED = 4
 _QUEUE = 1000
 
 
+def conninfo(url: str, settings: Settings) -> str:
+    """The URL with the time-outs of its connections and sessions, of which those that it holds itself win.
+
+    Sessions have none where statements are not prepared: that is for a pooler, and those refuse options.
+    """
+    given = conninfo_to_dict(url)
+    patience = {name: value for name, value in _PATIENCE.items() if name not in given}
+    timeouts = {"statement_timeout": settings.statement_timeout, "lock_timeout": settings.lock_timeout}
+    if settings.prepare_statements and any(timeouts.values()):
+        options = [f"-c {name}={seconds * 1000:.0f}" for name, seconds in timeouts.items() if seconds]
+        patience["options"] = " ".join([*options, str(given.get("options", ""))]).strip()
+    return make_conninfo(url, **patience)
+
+
 def _make_pool(settings: Settings) -> Pool:
     """A pool of autocommitting connections, not yet open. Sessions speak UTC and ISO 8601, as times do.
 
     Each tells the server what it belongs to: ``todo-api/0.1.0 worker 4711``, the worker by its process id.
     """
     assert settings.database_url is not None
-    given = conninfo_to_dict(settings.database_url)
-    patience = {name: value for name, value in _PATIENCE.items() if name not in given}
     # A pooler refuses the options of a connection string; libpq sends these as parameters of their own.
     os.environ |= {"PGTZ": "UTC", "PGDATESTYLE": "ISO"}
     return AsyncConnectionPool(
-        make_conninfo(settings.database_url, **patience),
+        conninfo(settings.database_url, settings),
         open=False,
         min_size=settings.pool_min_size,
         max_size=settings.pool_max_size,

@@ -11,7 +11,9 @@ from litestar.exceptions import (
     ClientException,
     InternalServerException,
     MethodNotAllowedException,
+    NotAuthorizedException,
     NotFoundException,
+    PermissionDeniedException,
     ValidationException,
 )
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
@@ -60,6 +62,10 @@ BAD_REQUEST = _kind(
     "bad-request", 400, "Bad request", "The request is not sound HTTP, or ended before all of it had come."
 )
 MALFORMED = _kind("malformed-body", 400, "The body is not JSON", "Send one JSON object, in UTF-8.")
+UNAUTHORIZED = _kind(
+    "unauthorized", 401, "Not authenticated", "WWW-Authenticate says how to show who is asking."
+)
+FORBIDDEN = _kind("forbidden", 403, "Forbidden", "Whoever is asking may not do this.")
 NOT_FOUND = _kind(
     "not-found", 404, "No such resource", "No resource has this path; GET /schema shows those that there are."
 )
@@ -179,6 +185,10 @@ def translate(error: Exception) -> ProblemError:
             return ProblemError(NOT_FOUND)
         case MethodNotAllowedException():
             return ProblemError(METHOD_NOT_ALLOWED, headers={"Allow": _allowed(error)})
+        case NotAuthorizedException():
+            return ProblemError(UNAUTHORIZED, headers=error.headers)
+        case PermissionDeniedException():
+            return ProblemError(FORBIDDEN, headers=error.headers)
         case RequestEntityTooLarge():
             return ProblemError(TOO_LARGE)
         case ValidationException():

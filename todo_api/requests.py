@@ -1,5 +1,6 @@
 """Reads what a client sends, strictly: nothing is guessed, and every fault is named."""
 
+import asyncio
 import re
 import typing
 from contextlib import suppress
@@ -11,7 +12,7 @@ from litestar import Request
 from litestar.params import PathParameter
 from msgspec import Meta
 
-from todo_api.problems import INVALID, MALFORMED, UNSUPPORTED, Fault, ProblemError
+from todo_api.problems import BAD_REQUEST, INVALID, MALFORMED, UNSUPPORTED, Fault, ProblemError
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -26,14 +27,26 @@ PathId = Annotated[  # Litestar overlooks a Meta inside FromPath
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 
+BODY_LIMIT = 10  # seconds
+
 
 class StrictRequest(Request[Any, Any, Any]):
     """A request whose JSON body is decoded once, strictly, into what its handler declares.
 
     A handler takes further media types than ``application/json`` through ``body_types=``.
     Raises ProblemError: 415 for another media type, 400 for what is not JSON, 422 for JSON
-    that does not fit, which names all that does not.
+    that does not fit, which names all that does not, and 400 for a body that does not arrive in time.
     """
+
+    async def body(self) -> bytes:
+        """The body, once all of it is there: the server below would wait for it for ever."""
+        try:
+            async with asyncio.timeout(BODY_LIMIT):
+                return await super().body()
+        except TimeoutError:
+            detail = f"The body did not arrive within {BODY_LIMIT} s."
+            # Where in the stream the next request would begin, nobody knows (RFC 9112, section 9.3).
+            raise ProblemError(BAD_REQUEST, detail=detail, headers={"Connection": "close"}) from None
 
     async def json(self) -> Any:
         """The body, as an instance of what the handler's ``data`` is annotated with."""

@@ -37,6 +37,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pool_max_size: Count = 10
     prepare_statements: bool = True
     pool_timeout: Annotated[float, Meta(gt=0, le=300)] = 5.0
+    statement_timeout: Annotated[float, Meta(ge=0, le=300)] = 4.0
+    lock_timeout: Annotated[float, Meta(ge=0, le=300)] = 2.0
+    start_timeout: Annotated[float, Meta(ge=0, le=3600)] = 30.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = True
     opentelemetry: bool = False
@@ -92,9 +95,12 @@ def _database_url(text: str) -> str:
     if not text.startswith(("postgresql://", "postgres://")):
         raise ValueError("must be a URL that begins with postgresql://")
     try:
-        ports = str(conninfo_to_dict(text).get("port") or "").split(",")
+        parts = conninfo_to_dict(text)
     except ProgrammingError:  # whose message may quote the password
         raise ValueError("is no connection URL that PostgreSQL understands") from None
+    if "@" in str(parts.get("host")):  # of a password, which would be quoted as a part of the host's name
+        raise ValueError("holds a second @: %40 is how to write one in a name or password")
+    ports = str(parts.get("port") or "").split(",")
     if not all(re.fullmatch(r"[0-9]{0,5}", port) and int(port or 0) <= 65535 for port in ports):
         raise ValueError("holds a port that is no number from 0 to 65535")
     return text
