@@ -1,4 +1,4 @@
-"""Where authorization comes in: guards that the wiring puts before every resource, and before nothing else."""
+"""Where authorization comes in: guards that stand before every resource, and before nothing else."""
 
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -12,7 +12,7 @@ from litestar.handlers import BaseRouteHandler
 from todo_api.app import create_app
 from todo_api.settings import Settings
 
-from .conftest import assert_problem, talking_to, make_user
+from .conftest import assert_problem, make_user, talking_to
 
 
 def only_the_owner(connection: ASGIConnection, _handler: BaseRouteHandler) -> None:  # type: ignore[type-arg]

@@ -21,9 +21,10 @@ from todo_api.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# Seconds for what is in flight at SIGTERM, then for the connections to the database. A process manager
-# that kills after ten has nothing left to kill.
-DRAIN_LIMIT = 8
+# Seconds for what is in flight at SIGTERM; the rest of the ten, after which process managers kill, are for
+# the connections to the database. What waits for it gives up sooner, so none but a client that is still
+# sending its request is cut off.
+DRAIN_LIMIT = 6
 
 
 class ServerError(Exception):
@@ -89,5 +90,5 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        reason = error.strerror.partition(" (")[0]
+        reason = str(error.strerror).partition(" (")[0]
         raise ServerError(f"Cannot listen on {host}, port {port}: {reason}.") from None
