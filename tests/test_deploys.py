@@ -1,17 +1,12 @@
-"""A service that stops finishes what it has begun, with one worker and several; one that is killed is mended."""
+"""A service that stops finishes what it has begun, with one worker and several; dead workers are replaced."""
 
-import json
 import signal
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from http.client import HTTPConnection, HTTPException
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
-from uuid import uuid4
 
 import httpx
 import psutil
@@ -19,71 +14,11 @@ import psycopg
 import pytest
 
 from .conftest import NewDatabase
+from .load import Load
 from .service import Service, serving, wait_until
 
-WRITERS = 6
 # Seconds. Process managers kill after ten, which -rP shows to be kept; a crowded machine takes longer.
 LIMIT = 25.0
-
-
-class Load:
-    """Writers on connections that they keep, each of whom notes what becomes of each task."""
-
-    def __init__(self, service: Service) -> None:
-        user = httpx.post(f"{service.url}/api/users", json={"email": f"{uuid4().hex}@example.org"})
-        self.tasks = f"{service.url}/api/{user.json()['id']}/tasks"
-        self.sent: set[str] = set()
-        self.acknowledged: Counter[str] = Counter()
-        self.answers: Counter[int] = Counter()
-        self.failures: Counter[str] = Counter()
-        self.over = threading.Event()
-        self._threads = [threading.Thread(target=self._write) for _ in range(WRITERS)]
-
-    def _write(self) -> None:
-        url = urlsplit(self.tasks)
-        while not self.over.is_set():
-            with closing(HTTPConnection(url.netloc, timeout=30)) as connection:
-                try:
-                    while not self.over.is_set():
-                        title = uuid4().hex
-                        self.sent.add(title)
-                        body = json.dumps({"title": title})
-                        connection.request("POST", url.path, body, {"Content-Type": "application/json"})
-                        response = connection.getresponse()
-                        self.answers[response.status] += 1
-                        answer = json.load(response)
-                        if response.status == 201:
-                            self.acknowledged[answer["title"]] += 1
-                except (OSError, HTTPException) as error:
-                    self.failures[type(error).__name__] += 1
-                    time.sleep(0.01)
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def goes_on(self) -> None:
-        """Wait until some more tasks are acknowledged."""
-        enough = len(self.acknowledged) + 20 * WRITERS
-        wait_until(lambda: len(self.acknowledged) >= enough)
-
-    def assert_nothing_lost(self, database: str) -> None:
-        """What was acknowledged is stored, once; what failed is stored at most once."""
-        with psycopg.connect(database) as connection:
-            stored = Counter(title for (title,) in connection.execute("select title from tasks"))
-        assert set() == self.acknowledged.keys() - stored.keys()
-        assert stored.keys() <= self.sent
-        assert {1} == set(stored.values()) == set(self.acknowledged.values())
-        print(  # noqa: T201 - the figures that -rP shows
-            f"answers {dict(self.answers)}, failures {dict(self.failures)}, "
-            f"acknowledged {len(self.acknowledged)}, stored {len(stored)}"
-        )
 
 
 def workers_of(service: Service) -> list[psutil.Process]:
@@ -108,12 +43,12 @@ def stopping(service: Service) -> Iterator[None]:
 def test_a_stop_under_load_loses_nothing(workers: str, tmp_path: Path, new_database: NewDatabase) -> None:
     """SIGTERM under load: each answer is a 201, each acknowledged task is stored once, the port is closed."""
     database = new_database()
-    with serving(tmp_path, DATABASE_URL=database, WORKERS=workers) as service, Load(service) as load:
+    with serving(tmp_path, DATABASE_URL=database, WORKERS=workers) as service, Load(service.url) as load:
         load.goes_on()
         with stopping(service):
             pass
         with pytest.raises(httpx.ConnectError):
-            httpx.get(load.tasks)
+            httpx.get(load.url)
     assert {201} == load.answers.keys()
     load.assert_nothing_lost(database)
     assert "Traceback" not in service.log
@@ -128,11 +63,13 @@ def test_what_is_in_flight_is_answered(workers: str, tmp_path: Path, new_databas
         serving(tmp_path, DATABASE_URL=database, WORKERS=workers, LOCK_TIMEOUT="4") as service,
         psycopg.connect(database) as other,
     ):
-        load = Load(service)
+        load = Load(service.url)
         answers: list[httpx.Response] = []
         other.execute("lock table tasks")
         client = threading.Thread(
-            target=lambda: answers.append(httpx.post(load.tasks, json={"title": "wait"}, timeout=30))
+            target=lambda: answers.append(
+                httpx.post(load.url + load.path, json={"title": "wait"}, timeout=30)
+            )
         )
         client.start()
         wait_until(lambda: waiting(database) == 1)
@@ -168,16 +105,15 @@ def test_a_stop_waits_for_nobody_for_ever(workers: str, tmp_path: Path, new_data
         serving(tmp_path, DATABASE_URL=database, WORKERS=workers) as service,
         psycopg.connect(database) as other,
     ):
-        load = Load(service)
+        load = Load(service.url)
         other.execute("lock table tasks")
         host, port = service.url.removeprefix("http://").split(":")
-        path = load.tasks.removeprefix(service.url)
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"
+        head = f"POST {load.path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"
         halves = [head, f"{head}\r\n", f'{head}\r\n{{"title": ', ""]
         clients = [socket.create_connection((host, int(port))) for _ in halves]
         for client, half in zip(clients, halves, strict=True):
             client.sendall(half.encode())
-        with Load(service) as load:
+        with Load(service.url) as load:
             wait_until(lambda: waiting(database) > 0)
             with stopping(service):
                 pass
@@ -200,7 +136,7 @@ def test_a_supervisor_takes_its_workers_along(tmp_path: Path) -> None:
 def test_a_killed_worker_is_replaced(tmp_path: Path, new_database: NewDatabase) -> None:
     """SIGKILL to a worker under load, twice: the other serves, and nothing acknowledged is lost."""
     database = new_database()
-    with serving(tmp_path, DATABASE_URL=database, WORKERS="2") as service, Load(service) as load:
+    with serving(tmp_path, DATABASE_URL=database, WORKERS="2") as service, Load(service.url) as load:
         for _ in range(2):
             wait_until(lambda: service.log.count("startup complete") >= 2)
             load.goes_on()

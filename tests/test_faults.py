@@ -1,0 +1,220 @@
+"""The database goes away, gets stuck or is cut off, under load; the service is killed: nothing is lost.
+
+The figures are printed: ``pytest -rP tests/test_faults.py``.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
+
+import httpx
+import psutil
+import psycopg
+import pytest
+
+from todo_api import embedded
+
+from .conftest import NewDatabase, assert_problem
+from .load import Load
+from .service import Service, serving, wait_until
+
+CROWD = 150
+BOUND = 45.0  # seconds, in which what takes at most ten happens on a crowded machine, too
+
+
+class Server:
+    """A PostgreSQL that dies and comes back, at an address that stays."""
+
+    def __init__(self, directory: Path, address: Path) -> None:
+        self.url = f"postgresql://postgres@/postgres?host={address}"
+        self._directory = directory
+        self._address = address
+        self._life = ExitStack()
+
+    def start(self) -> None:
+        """Start, or start again, and return when it answers."""
+        socket_ = parse_qs(urlsplit(self._life.enter_context(embedded.running(self._directory))).query)[
+            "host"
+        ]
+        self._address.unlink(missing_ok=True)
+        self._address.symlink_to(socket_[0])
+
+    def stop(self) -> None:
+        """Stop it with good manners."""
+        self._life.close()
+
+    def kill(self) -> None:
+        """SIGKILL to each of its processes."""
+        pid = int((self._directory / "data/postmaster.pid").read_text().split()[0])
+        for process in [psutil.Process(pid), *psutil.Process(pid).children()]:
+            process.kill()
+        self._life.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path, short_path: Path) -> Iterator[Server]:
+    """A server of the test's own."""
+    server = Server(tmp_path / "own", short_path / "address")
+    server.start()
+    yield server
+    server.stop()
+
+
+def waiting(database: str) -> int:
+    """How many sessions wait for a lock."""
+    with psycopg.connect(database) as connection:
+        query = "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+        return connection.execute(query).rowcount
+
+
+async def test_a_crowd_behind_a_lock_is_turned_away(tmp_path: Path, new_database: NewDatabase) -> None:
+    """With every connection stuck, all requests end in 503 and write nothing, ever; then service resumes."""
+    database = new_database()
+    with serving(tmp_path, DATABASE_URL=database) as service, psycopg.connect(database) as other:
+        everybody = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=service.url, limits=everybody, timeout=90) as client:
+            user = (await client.post("/api/users", json={"email": "ada@example.org"})).json()["id"]
+            path = f"/api/{user}/tasks"
+            other.execute("lock table tasks")
+            began = time.monotonic()
+            requests = [client.post(path, json={"title": "stuck"}) for _ in range(CROWD // 2)]
+            requests += [client.get(path) for _ in range(CROWD // 2)]
+            responses = await asyncio.gather(*requests)
+            took = time.monotonic() - began
+            assert {503: CROWD} == Counter(response.status_code for response in responses)
+            for response in responses:
+                assert_problem(response, 503, response.json()["type"].removeprefix("/problems/"))
+                assert int(response.headers["retry-after"]) > 0
+            assert took < BOUND
+            other.rollback()
+            freed = time.monotonic()
+            while (created := await client.post(path, json={"title": "free"})).status_code == 503:
+                assert time.monotonic() - freed < BOUND
+            assert 201 == created.status_code
+            healed = time.monotonic() - freed
+            titles = [task["title"] for task in (await client.get(path)).json()]
+    print(f"{CROWD} x 503 within {took:.1f} s; served {healed:.2f} s after the lock went")  # noqa: T201
+    assert ["free"] == titles
+
+
+async def test_those_who_leave_cost_nobody_a_connection(tmp_path: Path, new_database: NewDatabase) -> None:
+    """A hundred clients hang up while their statements are stuck: others are served before the lock goes."""
+    database = new_database()
+    with serving(tmp_path, DATABASE_URL=database) as service, psycopg.connect(database) as other:
+        location = httpx.post(f"{service.url}/api/users", json={"email": "ada@example.org"}).headers[
+            "location"
+        ]
+        other.execute("lock table tasks")
+        address = urlsplit(service.url)
+        head = f"GET /api/{location.rpartition('/')[2]}/tasks HTTP/1.1\r\nHost: test\r\n\r\n"
+        clients = [socket.create_connection((str(address.hostname), address.port or 0)) for _ in range(100)]
+        for client in clients:
+            client.sendall(head.encode())
+        wait_until(lambda: waiting(database) > 0)
+        for client in clients:
+            client.close()
+        began = time.monotonic()
+        while httpx.get(service.url + location, timeout=60).status_code != 200:
+            assert time.monotonic() - began < BOUND
+        print(f"served {time.monotonic() - began:.2f} s after they left")  # noqa: T201
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_killed_database_is_waited_for(workers: str, tmp_path: Path, server: Server) -> None:
+    """SIGKILL to PostgreSQL under load: 503 until it is back, and then no restart is needed."""
+    arguments = {"DATABASE_URL": server.url, "WORKERS": workers}
+    with serving(tmp_path, "--migrate", **arguments) as service, Load(service.url) as load:
+        load.goes_on()
+        server.kill()
+        wait_until(lambda: load.answers[503] > 20)
+        server.start()
+        heals(load)
+        load.goes_on()
+    assert {201, 503} == load.answers.keys()
+    assert not load.failures
+    load.assert_nothing_lost(server.url)
+
+
+def test_a_crash_of_the_database_is_waited_for(tmp_path: Path, server: Server) -> None:
+    """SIGKILL to one session, upon which PostgreSQL ends all of them and recovers: 503 until it has."""
+    with serving(tmp_path, "--migrate", DATABASE_URL=server.url) as service, Load(service.url) as load:
+        load.goes_on()
+        with psycopg.connect(server.url) as connection:
+            victim = connection.info.backend_pid
+            os.kill(victim, signal.SIGKILL)
+        heals(load)
+        load.goes_on()
+    assert {201, 503} >= load.answers.keys()
+    assert not load.failures
+    load.assert_nothing_lost(server.url)
+
+
+def heals(load: Load) -> None:
+    """Wait until the next task is acknowledged."""
+    count, began = len(load.acknowledged), time.monotonic()
+    wait_until(lambda: len(load.acknowledged) > count)
+    print(f"healed {time.monotonic() - began:.2f} s after the database was back")  # noqa: T201
+
+
+@pytest.mark.parametrize("how", ["restart", "terminate"])
+async def test_connections_that_were_cut_cost_nothing(how: str, tmp_path: Path, server: Server) -> None:
+    """Idle connections end by a restart or as Neon cuts them: no read and no create with a key fails."""
+    with serving(tmp_path, "--migrate", DATABASE_URL=server.url) as service:
+        async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
+            user = (await client.post("/api/users", json={"email": "ada@example.org"})).json()["id"]
+            path = f"/api/{user}/tasks"
+
+            async def crowd() -> list[int]:
+                def key() -> dict[str, str]:
+                    return {"Idempotency-Key": uuid4().hex}
+
+                requests = [client.get(path, params={"q": "milk"}) for _ in range(10)]
+                requests += [client.get(path) for _ in range(10)]
+                requests += [client.post(path, json={"title": "x"}, headers=key()) for _ in range(10)]
+                return [response.status_code for response in await asyncio.gather(*requests)]
+
+            expected = [200] * 20 + [201] * 10
+            assert expected == await crowd()
+            for _ in range(2):
+                if how == "restart":
+                    await asyncio.to_thread(server.stop)
+                    await asyncio.to_thread(server.start)
+                else:
+                    with psycopg.connect(server.url, autocommit=True) as connection:
+                        connection.execute(
+                            "select pg_terminate_backend(pid) from pg_stat_activity"
+                            " where application_name like 'todo-api%'"
+                        )
+                assert expected == await crowd()
+            assert 30 == len((await client.get(path)).json())
+
+
+def test_a_create_with_a_key_happens_once_across_kills(tmp_path: Path, server: Server) -> None:
+    """SIGKILL to the service, to PostgreSQL and to both, under clients who try again: each task exists once."""
+    with ExitStack() as services:
+
+        def serve() -> Service:
+            return services.enter_context(serving(tmp_path, "--migrate", DATABASE_URL=server.url))
+
+        service = serve()
+        with Load(service.url, insist=True) as load:
+            for victims in ("service", "database", "both"):
+                load.goes_on()
+                if victims != "database":
+                    service.process.kill()
+                if victims != "service":
+                    server.kill()
+                    server.start()
+                if victims != "database":
+                    service = serve()
+                    load.url = service.url
+            load.goes_on()
+        load.assert_nothing_lost(server.url)
