@@ -105,16 +105,14 @@ async def test_a_crowd_behind_a_lock_is_turned_away(tmp_path: Path, new_database
     assert ["free"] == titles
 
 
-async def test_those_who_leave_cost_nobody_a_connection(tmp_path: Path, new_database: NewDatabase) -> None:
+def test_those_who_leave_cost_nobody_a_connection(tmp_path: Path, new_database: NewDatabase) -> None:
     """A hundred clients hang up while their statements are stuck: others are served before the lock goes."""
     database = new_database()
     with serving(tmp_path, DATABASE_URL=database) as service, psycopg.connect(database) as other:
-        location = httpx.post(f"{service.url}/api/users", json={"email": "ada@example.org"}).headers[
-            "location"
-        ]
+        user = httpx.post(f"{service.url}/api/users", json={"email": "ada@example.org"}).json()["id"]
         other.execute("lock table tasks")
         address = urlsplit(service.url)
-        head = f"GET /api/{location.rpartition('/')[2]}/tasks HTTP/1.1\r\nHost: test\r\n\r\n"
+        head = f"GET /api/{user}/tasks HTTP/1.1\r\nHost: test\r\n\r\n"
         clients = [socket.create_connection((str(address.hostname), address.port or 0)) for _ in range(100)]
         for client in clients:
             client.sendall(head.encode())
@@ -122,7 +120,7 @@ async def test_those_who_leave_cost_nobody_a_connection(tmp_path: Path, new_data
         for client in clients:
             client.close()
         began = time.monotonic()
-        while httpx.get(service.url + location, timeout=60).status_code != 200:
+        while httpx.get(f"{service.url}/api/users/{user}", timeout=60).status_code != 200:
             assert time.monotonic() - began < BOUND
         print(f"served {time.monotonic() - began:.2f} s after they left")  # noqa: T201
 
@@ -134,7 +132,7 @@ def test_a_killed_database_is_waited_for(workers: str, tmp_path: Path, server: S
     with serving(tmp_path, "--migrate", **arguments) as service, Load(service.url) as load:
         load.goes_on()
         server.kill()
-        wait_until(lambda: load.answers[503] > 20)
+        wait_until(lambda: load.answers[503] >= 4)
         server.start()
         heals(load)
         load.goes_on()
@@ -198,7 +196,7 @@ async def test_connections_that_were_cut_cost_nothing(how: str, tmp_path: Path, 
 
 
 def test_a_create_with_a_key_happens_once_across_kills(tmp_path: Path, server: Server) -> None:
-    """SIGKILL to the service, to PostgreSQL and to both, under clients who try again: each task exists once."""
+    """SIGKILL to the service, PostgreSQL and both, under clients who try again: each task exists once."""
     with ExitStack() as services:
 
         def serve() -> Service:

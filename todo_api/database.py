@@ -67,6 +67,8 @@ def _make_pool(settings: Settings) -> Pool:
         min_size=settings.pool_min_size,
         max_size=settings.pool_max_size,
         timeout=settings.pool_timeout,
+        # Attempts come 1, 2, 4, … s apart; given up when a request does, they start anew with the next one.
+        reconnect_timeout=settings.pool_timeout,
         max_waiting=_QUEUE,
         # Attempts come 1, 2, 4, … s apart; given up when a request does, they start anew with the next one.
         reconnect_timeout=settings.pool_timeout,
@@ -120,6 +122,8 @@ class Database:
         except OperationalError:
             if not statement.repeatable:
                 raise
+            if run == self._run_alone:
+                await self.pool.check()  # the next connection may be just as dead
             return await run(statement, parameters)
 
     async def _run_shared(self, statement: Statement[Row], parameters: Mapping[str, object]) -> list[Row]:
