@@ -67,8 +67,6 @@ def _make_pool(settings: Settings) -> Pool:
         min_size=settings.pool_min_size,
         max_size=settings.pool_max_size,
         timeout=settings.pool_timeout,
-        # Attempts come 1, 2, 4, … s apart; given up when a request does, they start anew with the next one.
-        reconnect_timeout=settings.pool_timeout,
         max_waiting=_QUEUE,
         # Attempts come 1, 2, 4, … s apart; given up when a request does, they start anew with the next one.
         reconnect_timeout=settings.pool_timeout,
