@@ -224,7 +224,7 @@ def test_a_server_that_is_away_is_told_in_one_sentence(command: str, tmp_path: P
     with socket.socket() as nobody:  # bound, so that nobody else listens there, and not listening
         nobody.bind(("127.0.0.1", 0))
         url = f"postgresql://ada:pa55word@127.0.0.1:{nobody.getsockname()[1]}/todo"
-        process = run(tmp_path, command, DATABASE_URL=url)
+        process = run(tmp_path, command, DATABASE_URL=url, START_TIMEOUT="0")
     assert 1 == process.returncode
     assert process.stderr.startswith("Error: ")
     assert "Connection refused" in process.stderr

@@ -84,7 +84,8 @@ def test_preparing_breaks_an_old_pooler(
     url = pooled(new_database(), 1)
     if prepare == "on" and pgbouncer_version() >= (1, 21):
         pytest.skip("this PgBouncer keeps prepared statements apart: there is nothing to show")
-    variables = {"DATABASE_URL": url, "PREPARE_STATEMENTS": prepare}
+    untimed = {"STATEMENT_TIMEOUT": "0", "LOCK_TIMEOUT": "0"}  # which the pooler would refuse
+    variables = {"DATABASE_URL": url, "PREPARE_STATEMENTS": prepare, **untimed}
     with serving(tmp_path, **variables) as first, serving(tmp_path, **variables) as second:
         answers = [
             httpx.post(f"{service.url}/api/users", json={"email": f"{name}@example.org"}).status_code

@@ -34,7 +34,7 @@ async def test_a_filter_that_finds_nothing_is_stopped_in_time(
         connection.execute(
             sql.SQL("alter role {} in database {} set statement_timeout = '20ms'").format(*names)
         )
-    app = create_app(Settings(database_url=url, data_dir=tmp_path))
+    app = create_app(Settings(database_url=url, data_dir=tmp_path, statement_timeout=0))
     transport = httpx.ASGITransport(cast("Any", app), raise_app_exceptions=False)
     async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         response = await client.get(f"/api/{user}/tasks", params={"q": "bread"})
