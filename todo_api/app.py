@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from litestar import Litestar, Router
-from litestar.di import Provide
+from litestar.datastructures import State
 from litestar.plugins import ReceiveRoutePlugin
 from litestar.routes import BaseRoute, HTTPRoute
 from litestar.types import Guard, OnAppInitHandler
@@ -38,7 +38,6 @@ def create_app(configuration: settings.Settings | None = None, *, guards: Sequen
         tracing = Tracing()
         executor = tracing.executor(executor)
         on_app_init.append(tracing.install)
-    queries = Queries(executor)
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
@@ -51,13 +50,9 @@ def create_app(configuration: settings.Settings | None = None, *, guards: Sequen
             HealthController,
             DocumentationController,
         ],
-        dependencies={
-            "queries": Provide(lambda: queries, sync_to_thread=False),
-            "metrics": Provide(lambda: metrics, sync_to_thread=False),
-        },
+        state=State({"queries": Queries(executor), "metrics": metrics}),
         lifespan=[lifespan],
         request_class=StrictRequest,
-        request_max_body_size=64 * 1024,
         exception_handlers={Exception: problems.respond},
         plugins=[EveryMethod()],
         on_app_init=on_app_init,

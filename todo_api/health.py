@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 import psycopg
 from litestar import Controller, MediaType, get
-from litestar.di import NamedDependency
+from litestar.datastructures import State
 from litestar.response.base import ASGIResponse
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from psycopg import errors
@@ -15,7 +15,7 @@ from todo_api import migrate
 from todo_api.metrics import Metrics
 from todo_api.openapi import document
 from todo_api.problems import SCHEMA_BEHIND, UNAVAILABLE, ProblemError
-from todo_api.queries import Queries
+from todo_api.requests import StrictRequest
 
 KNOWN = frozenset(migrate.known())
 
@@ -39,14 +39,14 @@ class HealthController(Controller):
         return Health()
 
     @get("/health/ready", **document("Ask whether the service is ready", 200, Health, SCHEMA_BEHIND))
-    async def ready(self, queries: NamedDependency[Queries]) -> Health:
+    async def ready(self, request: StrictRequest) -> Health:
         """Answers 200 where the database answers and its schema is current, within 2 s in any case.
 
         A schema that is ahead is current too: the next version may already be on its way.
         """
         try:
             async with asyncio.timeout(_PATIENCE):
-                applied = {name for name, _ in await queries.all(migrate.APPLIED)}
+                applied = {name for name, _ in await request.queries.all(migrate.APPLIED)}
         except errors.UndefinedTable:
             applied = set()
         except (psycopg.OperationalError, TimeoutError) as error:
@@ -58,6 +58,7 @@ class HealthController(Controller):
         return Health()
 
     @get("/metrics", **document("Read the metrics", 200, str, media_type=MediaType.TEXT))
-    async def metrics(self, metrics: NamedDependency[Metrics]) -> ASGIResponse:
+    async def metrics(self, state: State) -> ASGIResponse:
         """The figures of all workers, in the text format of Prometheus."""
+        metrics: Metrics = state.metrics
         return ASGIResponse(body=await metrics.text(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

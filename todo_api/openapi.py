@@ -174,7 +174,7 @@ class _Builder:
             "parameters": [*parameters, {"$ref": f"#/components/parameters/{_REQUEST_ID}"}],
         }
         kinds = [*operation.kinds, problems.DEFECT]
-        if "queries" in handler.parsed_fn_signature.parameters:
+        if "request" in handler.parsed_fn_signature.parameters:  # by which it asks the database
             kinds += (problems.UNAVAILABLE, problems.TIMED_OUT)
         places = {parameter["in"] for parameter in parameters}
         if "path" in places:

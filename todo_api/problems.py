@@ -9,7 +9,6 @@ import psycopg
 from litestar import Request, Response
 from litestar.exceptions import (
     ClientException,
-    InternalServerException,
     MethodNotAllowedException,
     NotAuthorizedException,
     NotFoundException,
@@ -193,7 +192,7 @@ def translate(error: Exception) -> ProblemError:
             return ProblemError(TOO_LARGE)
         case ValidationException():
             return ProblemError(MALFORMED)
-        case ClientException() | InternalServerException(detail="client disconnected prematurely"):
+        case ClientException():
             return ProblemError(BAD_REQUEST)
     return ProblemError(DEFECT)
 

@@ -1,16 +1,14 @@
 """Tasks: what they are and the six operations on them, each bound to its owner by one SQL file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 import msgspec
-from litestar import Controller, Request, delete, get, patch, post, put
-from litestar.di import NamedDependency
+from litestar import Controller, delete, get, patch, post, put
 from litestar.params import HeaderParameter, JSONBody
-from litestar.response.base import ASGIResponse
 from msgspec import UNSET, Meta, UnsetType
 
 from todo_api import conditional
@@ -25,10 +23,12 @@ from todo_api.requests import (
     MERGE_PATCH,
     Id,
     PathId,
+    StrictRequest,
     read_idempotency_key,
     read_query,
     refuse_parameters,
 )
+from todo_api.responses import Answer
 
 Title = Annotated[
     str,
@@ -209,17 +209,16 @@ class TaskController(Controller):
     )
     async def list_tasks(
         self,
-        request: Request[Any, Any, Any],
         user_id: PathId,
-        queries: NamedDependency[Queries],
+        request: StrictRequest,
         if_none_match: IfNoneMatch = None,
-    ) -> ASGIResponse:
+    ) -> Answer:
         """A page of tasks, newest first. Where there are more, `Link` names the next page.
 
         Pages neither skip nor repeat a task while others are written, and cost the same at any depth.
         """
         listing = read_query(request, Listing)
-        tasks = await queries.all(
+        tasks = await request.queries.all(
             LIST[listing.sort],
             user_id=user_id,
             after=listing.after,
@@ -228,16 +227,15 @@ class TaskController(Controller):
             updated_since=listing.updated_since,
             page_size=listing.limit + 1,
         )
-        if not tasks and await queries.one(OWNER, user_id=user_id) is None:
+        if not tasks and await request.queries.one(OWNER, user_id=user_id) is None:
             raise ProblemError(USER_NOT_FOUND)
         page, link = tasks[: listing.limit], ""
         if len(tasks) > listing.limit:
             link = f'<{_next(user_id, listing, page)}>; rel="next"'
         body = encode(page)
-        headers = {"ETag": content_tag(body, link.encode())} | ({"Link": link} if link else {})
-        if is_current(if_none_match, headers["ETag"]):
-            return ASGIResponse(status_code=304, headers=headers)
-        return ASGIResponse(body=body, headers=headers)
+        if is_current(if_none_match, tag := content_tag(body, link.encode())):
+            return Answer(status=304, etag=tag, link=link)
+        return Answer(body, etag=tag, link=link)
 
     @post(
         **document(
@@ -254,17 +252,17 @@ class TaskController(Controller):
         self,
         user_id: PathId,
         data: JSONBody[NewTask],
-        queries: NamedDependency[Queries],
+        request: StrictRequest,
         idempotency_key: IdempotencyKey = None,
-    ) -> ASGIResponse:
+    ) -> Answer:
         """Create a task. With an `Idempotency-Key` it is safe to repeat: the task is created once."""
         data.title = data.title.strip()
         values = {"title": data.title, "description": data.description, "completed": data.completed}
         if idempotency_key is None:
-            task = await queries.one(CREATE, user_id=user_id, **values)
+            task = await request.queries.one(CREATE, user_id=user_id, **values)
             assert task is not None  # an insert returns its row or raises
             return _respond_created(task)
-        outcome = await queries.one(
+        outcome = await request.queries.one(
             CREATE_ONCE,
             user_id=user_id,
             idempotency_key=read_idempotency_key(idempotency_key),
@@ -274,23 +272,22 @@ class TaskController(Controller):
         assert outcome is not None
         if not outcome.same_payload:
             raise ProblemError(KEY_REUSED)
-        replayed = {} if outcome.created else {"Idempotency-Replayed": "true"}
-        return _respond_created(outcome.task, replayed)
+        return _respond_created(outcome.task, idempotency_replayed="" if outcome.created else "true")
 
     @get("/{task_id:str}", **document("Read a task", 200, Task, TASK_NOT_FOUND, headers=("ETag",)))
     async def get_task(
         self,
         user_id: PathId,
         task_id: PathId,
-        queries: NamedDependency[Queries],
+        request: StrictRequest,
         if_none_match: IfNoneMatch = None,
-    ) -> ASGIResponse:
+    ) -> Answer:
         """Read one task."""
-        task = await queries.one(GET, user_id=user_id, task_id=task_id)
+        task = await request.queries.one(GET, user_id=user_id, task_id=task_id)
         if task is None:
             raise ProblemError(TASK_NOT_FOUND)
         if is_current(if_none_match, tag := task_tag(task.updated_at)):
-            return ASGIResponse(status_code=304, headers={"ETag": tag})
+            return Answer(status=304, etag=tag)
         return _respond(task)
 
     @put(
@@ -309,11 +306,11 @@ class TaskController(Controller):
         user_id: PathId,
         task_id: PathId,
         data: JSONBody[TaskReplacement],
-        queries: NamedDependency[Queries],
+        request: StrictRequest,
         if_match: IfMatch = None,
-    ) -> ASGIResponse:
+    ) -> Answer:
         """Replace what is sent. A field left out keeps its value; `"description": null` clears it."""
-        return await _update(queries, user_id, task_id, data, if_match)
+        return await _update(request.queries, user_id, task_id, data, if_match)
 
     @patch(
         "/{task_id:str}",
@@ -332,11 +329,11 @@ class TaskController(Controller):
         user_id: PathId,
         task_id: PathId,
         data: JSONBody[TaskPatch],
-        queries: NamedDependency[Queries],
+        request: StrictRequest,
         if_match: IfMatch = None,
-    ) -> ASGIResponse:
+    ) -> Answer:
         """Change any of the three fields, by JSON merge patch (RFC 7396)."""
-        return await _update(queries, user_id, task_id, data, if_match)
+        return await _update(request.queries, user_id, task_id, data, if_match)
 
     @patch(
         "/{task_id:str}/complete",
@@ -346,12 +343,12 @@ class TaskController(Controller):
         self,
         user_id: PathId,
         task_id: PathId,
-        queries: NamedDependency[Queries],
+        request: StrictRequest,
         data: JSONBody[Completion | None] = None,
         if_match: IfMatch = None,
-    ) -> ASGIResponse:
+    ) -> Answer:
         """Toggle `completed`, in one atomic step; or set it with a body, which is safe to repeat."""
-        task = await queries.one(
+        task = await request.queries.one(
             COMPLETE,
             user_id=user_id,
             task_id=task_id,
@@ -359,7 +356,7 @@ class TaskController(Controller):
             if_match=versions(if_match),
         )
         if task is None:
-            raise await _refusal(queries, user_id, task_id, if_match)
+            raise await _refusal(request.queries, user_id, task_id, if_match)
         return _respond(task)
 
     @delete("/{task_id:str}", **document("Delete a task", 204, None, *_MAY_REFUSE))
@@ -367,18 +364,20 @@ class TaskController(Controller):
         self,
         user_id: PathId,
         task_id: PathId,
-        queries: NamedDependency[Queries],
+        request: StrictRequest,
         if_match: IfMatch = None,
     ) -> None:
         """Delete a task. A second time it is not found."""
-        deleted = await queries.one(DELETE, user_id=user_id, task_id=task_id, if_match=versions(if_match))
+        deleted = await request.queries.one(
+            DELETE, user_id=user_id, task_id=task_id, if_match=versions(if_match)
+        )
         if deleted is None:
-            raise await _refusal(queries, user_id, task_id, if_match)
+            raise await _refusal(request.queries, user_id, task_id, if_match)
 
 
 async def _update(
     queries: Queries, user_id: str, task_id: str, data: TaskPatch, if_match: str | None
-) -> ASGIResponse:
+) -> Answer:
     task = await queries.one(
         UPDATE,
         user_id=user_id,
@@ -401,14 +400,13 @@ async def _refusal(queries: Queries, user_id: str, task_id: str, if_match: str |
     return ProblemError(TASK_NOT_FOUND)
 
 
-def _respond(task: Task) -> ASGIResponse:
-    return ASGIResponse(body=encode(task), headers={"ETag": task_tag(task.updated_at)})
+def _respond(task: Task) -> Answer:
+    return Answer(encode(task), etag=task_tag(task.updated_at))
 
 
-def _respond_created(task: Task, more: Mapping[str, str] = {}) -> ASGIResponse:
+def _respond_created(task: Task, **headers: str) -> Answer:
     location = f"/api/{task.user_id}/tasks/{task.id}"
-    headers = {"Location": location, "ETag": task_tag(task.updated_at), **more}
-    return ASGIResponse(body=encode(task), status_code=201, headers=headers)
+    return Answer(encode(task), status=201, location=location, etag=task_tag(task.updated_at), **headers)
 
 
 def _next(user_id: str, listing: Listing, page: Sequence[Task]) -> str:

@@ -4,16 +4,15 @@ from typing import Annotated
 
 import msgspec
 from litestar import Controller, get, post
-from litestar.di import NamedDependency
 from litestar.params import JSONBody
-from litestar.response.base import ASGIResponse
 from msgspec import Meta
 
 from todo_api.moments import encode, exact
 from todo_api.openapi import MadeAt, MadeId, document
 from todo_api.problems import EMAIL_TAKEN, USER_NOT_FOUND, ProblemError
-from todo_api.queries import Queries, Statement
-from todo_api.requests import PathId, refuse_parameters
+from todo_api.queries import Statement
+from todo_api.requests import PathId, StrictRequest, refuse_parameters
+from todo_api.responses import Answer
 
 Email = Annotated[
     str,
@@ -60,16 +59,16 @@ class UserController(Controller):
             "Add a user", 201, User, EMAIL_TAKEN, example={"email": "ada@example.org"}, headers=("Location",)
         )
     )
-    async def add_user(self, data: JSONBody[NewUser], queries: NamedDependency[Queries]) -> ASGIResponse:
+    async def add_user(self, data: JSONBody[NewUser], request: StrictRequest) -> Answer:
         """Add a user. The email is taken where another user has it, whatever its case."""
-        user = await queries.one(ADD, email=data.email)
+        user = await request.queries.one(ADD, email=data.email)
         assert user is not None
-        return ASGIResponse(body=encode(user), status_code=201, headers={"Location": f"/api/users/{user.id}"})
+        return Answer(encode(user), status=201, location=f"/api/users/{user.id}")
 
     @get("/{user_id:str}", **document("Read a user", 200, User, USER_NOT_FOUND))
-    async def get_user(self, user_id: PathId, queries: NamedDependency[Queries]) -> ASGIResponse:
+    async def get_user(self, user_id: PathId, request: StrictRequest) -> Answer:
         """Read one user."""
-        user = await queries.one(GET, user_id=user_id)
+        user = await request.queries.one(GET, user_id=user_id)
         if user is None:
             raise ProblemError(USER_NOT_FOUND)
-        return ASGIResponse(body=encode(user))
+        return Answer(encode(user))

@@ -1,0 +1,31 @@
+"""The answer of a handler that has its body as bytes already."""
+
+from litestar.types import Receive, Scope, Send
+
+
+class Answer:
+    """Sends one JSON response, or one without a body.
+
+    Litestar takes any ASGI application for an answer. Its own ``ASGIResponse`` keeps headers in a
+    structure that can still be changed, which costs a sixth of the framework's time for a request.
+    """
+
+    __slots__ = ("_body", "_headers", "_status")
+
+    def __init__(self, body: bytes = b"", *, status: int = 200, **headers: str) -> None:
+        """``headers`` by their names, with ``_`` for ``-``; an empty one is left out."""
+        self._status = status
+        self._body = body
+        self._headers = [
+            (name.replace("_", "-").encode(), value.encode("latin-1"))
+            for name, value in headers.items()
+            if value
+        ]
+        if body:
+            self._headers.append((b"content-type", b"application/json"))
+            self._headers.append((b"content-length", b"%d" % len(body)))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
+        await send({"type": "http.response.body", "body": self._body, "more_body": False})
