@@ -12,13 +12,14 @@ import pytest
 import todo_api
 from todo_api import folder
 from todo_api.queries import Statement
-from todo_api.tasks import CREATE_ONCE, Created, Task
+from todo_api.tasks.controller import CREATE_ONCE
+from todo_api.tasks.payloads import Created, Task
 from todo_api.users import User
 
 
 def _statements() -> dict[str, Statement[Any]]:
     modules = [
-        importlib.import_module(f"todo_api.{found.name}") for found in pkgutil.iter_modules(todo_api.__path__)
+        importlib.import_module(found.name) for found in pkgutil.walk_packages(todo_api.__path__, "todo_api.")
     ]
     values = [value for module in modules for value in vars(module).values()]
     values += [nested for value in values if isinstance(value, dict) for nested in value.values()]

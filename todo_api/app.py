@@ -18,7 +18,7 @@ from todo_api.health import HealthController
 from todo_api.metrics import MeasuredExecutor, Metrics
 from todo_api.queries import Executor, Queries
 from todo_api.requests import StrictRequest
-from todo_api.tasks import TaskController
+from todo_api.tasks.controller import TaskController
 from todo_api.users import UserController
 
 

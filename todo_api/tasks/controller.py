@@ -1,27 +1,22 @@
-"""Tasks: what they are and the six operations on them, each bound to its owner by one SQL file."""
+"""The six operations on tasks, each bound to its owner by one SQL file."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from hashlib import sha256
-from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 import msgspec
 from litestar import Controller, delete, get, patch, post, put
-from litestar.params import HeaderParameter, JSONBody
-from msgspec import UNSET, Meta, UnsetType
+from litestar.params import JSONBody
+from msgspec import UNSET
 
-from todo_api import conditional
 from todo_api.conditional import content_tag, is_current, task_tag, versions
-from todo_api.moments import encode, exact
-from todo_api.openapi import MadeAt, MadeId, document
+from todo_api.moments import encode
+from todo_api.openapi import document
 from todo_api.problems import KEY_REUSED, TASK_CHANGED, TASK_NOT_FOUND, USER_NOT_FOUND, ProblemError
 from todo_api.queries import Queries, Statement
 from todo_api.requests import (
-    IDEMPOTENCY_KEY,
     JSON,
     MERGE_PATCH,
-    Id,
     PathId,
     StrictRequest,
     read_idempotency_key,
@@ -29,131 +24,18 @@ from todo_api.requests import (
     refuse_parameters,
 )
 from todo_api.responses import Answer
-
-Title = Annotated[
-    str,
-    Meta(
-        pattern=r"^\s*[^\s\x00]([^\x00]{0,198}[^\s\x00])?\s*$",
-        description="1 to 200 characters after trimming white space at both ends, none of them U+0000",
-        examples=["Buy milk"],
-    ),
-]
-Description = (
-    Annotated[
-        str,
-        Meta(
-            max_length=1000,
-            pattern=r"^[^\x00]*$",
-            description="At most 1000 characters, none of them U+0000, or null",
-            examples=["Two litres"],
-        ),
-    ]
-    | None
+from todo_api.tasks.payloads import (
+    Completion,
+    IdempotencyKey,
+    IfMatch,
+    IfNoneMatch,
+    Listing,
+    NewTask,
+    Task,
+    TaskPatch,
+    TaskReplacement,
+    created,
 )
-ReadOnly = Annotated[
-    object,
-    Meta(description="Ignored, so that what was read can be sent back", extra_json_schema={"readOnly": True}),
-]
-
-
-class Task(msgspec.Struct):
-    """Something that a user means to do."""
-
-    id: MadeId
-    user_id: MadeId
-    title: Title
-    description: Description
-    completed: bool
-    created_at: MadeAt
-    updated_at: MadeAt
-
-    def __post_init__(self) -> None:
-        if not (self.created_at.microsecond and self.updated_at.microsecond):
-            self.created_at, self.updated_at = exact(self.created_at), exact(self.updated_at)
-
-
-class NewTask(msgspec.Struct, forbid_unknown_fields=True):
-    """What it takes to create a task."""
-
-    title: Title
-    description: Description = None
-    completed: bool = False
-
-
-class TaskPatch(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A JSON merge patch (RFC 7396): a field left out keeps its value."""
-
-    title: Title | UnsetType = UNSET
-    description: Description | UnsetType = UNSET
-    completed: bool | UnsetType = UNSET
-    id: ReadOnly = UNSET
-    user_id: ReadOnly = UNSET
-    created_at: ReadOnly = UNSET
-    updated_at: ReadOnly = UNSET
-
-
-class TaskReplacement(TaskPatch, forbid_unknown_fields=True, kw_only=True):
-    """A task as it shall be; description and completed keep their values where they are left out."""
-
-    title: Title
-
-
-class Completion(msgspec.Struct, forbid_unknown_fields=True):
-    """Whether the task is done; without it, the toggle turns it round."""
-
-    completed: bool
-
-
-class Listing(msgspec.Struct, frozen=True):
-    """Which tasks to list, and how many of them."""
-
-    limit: Annotated[int, Meta(ge=1, le=1000, description="How many tasks at most, from 1 to 1000")] = 100
-    after: (
-        Annotated[Id, Meta(description="The id of a task, there or not: the page continues behind it")] | None
-    ) = None
-    completed: (
-        Annotated[bool, Meta(description="true or false: only those that are or are not done")] | None
-    ) = None
-    q: (
-        Annotated[
-            str,
-            Meta(
-                min_length=1,
-                max_length=200,
-                pattern=r"^[^\x00]*$",
-                description="A text of 1 to 200 characters in title or description, without regard to case",
-            ),
-        ]
-        | None
-    ) = None
-    updated_since: (
-        Annotated[
-            datetime,
-            Meta(tz=True, description="A moment (RFC 3339, + sent as %2B): only those changed then or later"),
-        ]
-        | None
-    ) = None
-    sort: Annotated[
-        Literal["-created_at", "created_at"],
-        Meta(
-            description="-created_at for newest first, created_at for oldest",
-            extra_json_schema={"type": "string"},
-        ),
-    ] = "-created_at"
-
-
-class Created(msgspec.Struct):
-    """What tasks/create_once says besides the task."""
-
-    task: Task
-    created: bool
-    same_payload: bool
-
-
-def _created(*columns: Any) -> Created:
-    *task, created, same_payload = columns
-    return Created(Task(*task), created, same_payload)
-
 
 LIST = {
     sort: Statement(f"tasks/{name}", Task, repeatable=True, slow_with=("completed", "q", "updated_since"))
@@ -161,36 +43,11 @@ LIST = {
 }
 GET = Statement("tasks/get", Task, repeatable=True)
 CREATE = Statement("tasks/create", Task)
-CREATE_ONCE = Statement("tasks/create_once", _created, repeatable=True)
+CREATE_ONCE = Statement("tasks/create_once", created, repeatable=True)
 UPDATE = Statement("tasks/update", Task)
 COMPLETE = Statement("tasks/complete", Task)
 DELETE = Statement("tasks/delete", lambda task_id: task_id)
 OWNER = Statement("users/get", lambda user_id, *_: user_id, repeatable=True)
-
-IfMatch = Annotated[
-    str | None,
-    HeaderParameter(
-        name="If-Match",
-        description="Change the task only in a version that has one of these tags, or * for any",
-        schema_extra=conditional.SCHEMA,
-    ),
-]
-IfNoneMatch = Annotated[
-    str | None,
-    HeaderParameter(
-        name="If-None-Match",
-        description="Answer 304 where what is current has one of these tags, or * for any",
-        schema_extra=conditional.SCHEMA,
-    ),
-]
-IdempotencyKey = Annotated[
-    str | None,
-    HeaderParameter(
-        name="Idempotency-Key",
-        description="A name for this request, in visible ASCII, plain or quoted, so that it can be repeated",
-        schema_extra={"pattern": IDEMPOTENCY_KEY},
-    ),
-]
 
 _MAY_REFUSE = (TASK_NOT_FOUND, TASK_CHANGED)
 

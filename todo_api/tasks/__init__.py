@@ -1,0 +1,1 @@
+"""Tasks: their payloads, and the operations on them."""
