@@ -118,7 +118,8 @@ async def test_a_statement_that_takes_too_long(
 ) -> None:
     """It is stopped by the database, nothing is written, and the client told to come back."""
     task = await owner.creates()
-    async with altered(own_settings, admin, "set statement_timeout = '100ms'") as other:
+    hasty = msgspec.structs.replace(own_settings, statement_timeout=0.1)
+    async with altered(hasty, admin) as other:
         with admin.transaction():
             admin.execute("lock table tasks")
             assert_told_to_retry(await other.client.patch(owner.path(task), json={"title": "x"}), "timed-out")

@@ -58,6 +58,7 @@ class _Wire:
         self.outcome: PGresult | None = None
         self.prepared: dict[str, bytes] = {}
         self.socket = -1
+        self.ending = False
 
     def open(self) -> asyncio.Future[PGresult]:
         """Enter pipeline mode and ask for a sign of life."""
@@ -132,10 +133,11 @@ class _Wire:
         except OperationalError as error:
             self.fail(error)
 
-    def fail(self, error: Exception, kind: type[UnansweredError] = UnansweredError) -> None:
+    def fail(self, error: Exception) -> None:
         """Close the connection and leave unanswered what it owes."""
         self.unwatch()
         self.pgconn.finish()
+        kind = OverdueError if self.ending else UnansweredError
         while self.owed:
             answer, _ = self.owed.popleft()
             if not answer.done():
@@ -143,10 +145,10 @@ class _Wire:
         self.broken(self)
 
     async def abandon(self) -> None:
-        """Close the connection, so that the server begins nothing more of it, and cancel what it runs."""
+        """Close the connection and cancel what it runs."""
         cancellation = asyncio.create_task(self.connection.cancel_safe(timeout=1))
         await asyncio.sleep(0)  # it is on its way, without need of this connection
-        self.fail(TimeoutError("no answer in time"), OverdueError)
+        self.fail(TimeoutError("no answer in time"))
         with suppress(Error):
             await cancellation
 
@@ -298,6 +300,20 @@ class Pipelines:
         self._spent.remove(wire)
         await self._pool.putconn(wire.connection)
 
+    async def _end(self, wire: _Wire, seconds: float) -> None:
+        """Have the server end the session: what it has not answered when the stream ends had no effect.
+
+        To close the connection is not enough: the server may have read what was sent, and begin it still.
+        It is what remains where the server does not react, or a pooler stands between.
+        """
+        with suppress(Error, TimeoutError):
+            async with asyncio.timeout(seconds), self._pool.connection() as connection:
+                await connection.execute("select pg_terminate_backend(%s)", [wire.pgconn.backend_pid])
+                if owed := [answer for answer, _ in wire.owed]:
+                    await asyncio.wait(owed)
+        if wire.owed:
+            await wire.abandon()
+
     def _drop(self, wire: _Wire) -> None:
         if wire in self._wires:
             self._wires.remove(wire)
@@ -309,8 +325,9 @@ class Pipelines:
         now = loop.time()
         interval = self._timeout / 8
         for wire in (*self._wires, *self._spent):
-            if wire.owed and now - wire.owed[0][1] > self._timeout - interval:
-                self._abandoned.add(task := asyncio.create_task(wire.abandon()))
+            if wire.owed and now - wire.owed[0][1] > self._timeout - 2 * interval and not wire.ending:
+                wire.ending = True
+                self._abandoned.add(task := asyncio.create_task(self._end(wire, interval)))
                 task.add_done_callback(self._abandoned.discard)
             elif now - wire.since > self._pool.max_lifetime:
                 self._drop(wire)
