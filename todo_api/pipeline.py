@@ -34,6 +34,7 @@ Params = tuple[Sequence[Buffer | None], Sequence[int] | None]
 ABORTED, SYNC = ExecStatus.PIPELINE_ABORTED.value, ExecStatus.PIPELINE_SYNC.value
 DONE, ROWS, FAILED = ExecStatus.COMMAND_OK.value, ExecStatus.TUPLES_OK.value, ExecStatus.FATAL_ERROR.value
 BINARY, SQLSTATE = Format.BINARY, DiagnosticField.SQLSTATE
+REACTION = 1.0  # seconds in which a server that is not frozen does as it is told
 STALE = {b"0A000", b"26000"}  # prepared for other result types, or not in this session after all
 
 
@@ -300,14 +301,20 @@ class Pipelines:
         self._spent.remove(wire)
         await self._pool.putconn(wire.connection)
 
-    async def _end(self, wire: _Wire, seconds: float) -> None:
+    async def _end(self, wire: _Wire) -> None:
         """Have the server end the session: what it has not answered when the stream ends had no effect.
 
         To close the connection is not enough: the server may have read what was sent, and begin it still.
-        It is what remains where the server does not react, or a pooler stands between.
+        It is what remains where the server does not react, or a pooler stands between. This takes a
+        connection of its own, as those of the pool may all be stuck.
         """
+        conninfo = self._pool.conninfo
+        assert isinstance(conninfo, str)
         with suppress(Error, TimeoutError):
-            async with asyncio.timeout(seconds), self._pool.connection() as connection:
+            async with (
+                asyncio.timeout(REACTION),
+                await AsyncConnection.connect(conninfo, autocommit=True) as connection,
+            ):
                 await connection.execute("select pg_terminate_backend(%s)", [wire.pgconn.backend_pid])
                 if owed := [answer for answer, _ in wire.owed]:
                     await asyncio.wait(owed)
@@ -327,7 +334,7 @@ class Pipelines:
         for wire in (*self._wires, *self._spent):
             if wire.owed and now - wire.owed[0][1] > self._timeout - 2 * interval and not wire.ending:
                 wire.ending = True
-                self._abandoned.add(task := asyncio.create_task(self._end(wire, interval)))
+                self._abandoned.add(task := asyncio.create_task(self._end(wire)))
                 task.add_done_callback(self._abandoned.discard)
             elif now - wire.since > self._pool.max_lifetime:
                 self._drop(wire)
