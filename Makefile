@@ -6,7 +6,7 @@ PYTHON ?= python3
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-15 lint lock schema plans clean
+.PHONY: help run test test-15 lint audit lock schema plans clean
 
 help:  ## show this
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -26,6 +26,9 @@ lint: $(READY)  ## check style, types and SQL
 	.venv/bin/mypy
 	.venv/bin/sqlfluff lint --disable-progress-bar sql migrations
 	.venv/bin/squawk migrations/*.sql
+
+audit: $(READY)  ## ask for known vulnerabilities in what is locked
+	.venv/bin/pip-audit --disable-pip --require-hashes -r requirements.lock
 
 lock: $(READY)  ## choose versions anew and write them down with their hashes
 	.venv/bin/uv pip compile pyproject.toml --all-extras --universal --upgrade --generate-hashes \
