@@ -10,7 +10,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
@@ -55,7 +55,8 @@ class Server:
         """SIGKILL to each of its processes."""
         pid = int((self._directory / "data/postmaster.pid").read_text().split()[0])
         for process in [psutil.Process(pid), *psutil.Process(pid).children()]:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it ended by itself
+                process.kill()
         self._life.close()
 
 
