@@ -6,7 +6,7 @@ PYTHON ?= python3
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-15 lint audit lock schema plans clean
+.PHONY: help run test test-15 lint audit lock schema plans bench clean
 
 help:  ## show this
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -39,6 +39,9 @@ schema: $(READY)  ## write docs/schema.sql anew
 
 plans: $(READY)  ## show what each statement reads among 5,000,000 tasks; takes minutes
 	.venv/bin/python -m tests.plans
+
+bench: $(READY)  ## measure how fast it is, with wrk; ARGS=--help tells what else can be measured
+	.venv/bin/python -m tests.bench $(ARGS)
 
 clean:  ## remove what was set up
 	rm -rf .venv dist

@@ -1,0 +1,199 @@
+"""How fast the service is, as it is shipped: one process, writes made durable, no line a request.
+
+It runs on a PostgreSQL of its own with 1000 users of 20 tasks each, and Debian's wrk sends one kind of
+request after another over 32 connections. Where there are two processors the service has the first to
+itself, and PostgreSQL and wrk share the second. What else the machine does is in the figures.
+"""
+
+import argparse
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import psycopg
+
+from todo_api import embedded, migrate
+
+from . import plans
+from .distance import Distance
+from .service import Service, serving
+
+OPERATIONS = ("get", "list", "create", "update", "toggle")
+PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+SCRIPT = Path(__file__).with_suffix(".lua")
+BAR = 60  # characters of the longest
+
+ADD_USERS = "insert into users (email) select format('user%s@example.org', n) from generate_series(1, 1000) n"
+ADD_TASKS = """
+insert into tasks (user_id, title, description)
+select id, format('Task number %s', n), 'A description of the task, about as long as people write'
+from users, generate_series(1, 20) n
+"""
+A_TASK_OF_EACH = "select distinct on (user_id) user_id, id from tasks"
+
+# Besides the user whom tests.plans gives 1,000,000 tasks, 0@example.org.
+ADD_SMALL = """
+with owner as (insert into users (email) values ('small@example.org') returning id)
+insert into tasks (user_id, title, description)
+select owner.id, format('Task number %s of many', n), case when n % 2 = 0 then repeat('lorem ipsum ', 5) end
+from owner, generate_series(1, 1000) n
+"""
+A_TASK_OF_ONE = """
+select user_id, id from tasks where user_id = (select id from users where email = %s)
+order by id desc offset %s limit 1
+"""
+
+
+class Load(NamedTuple):
+    """Requests a second, milliseconds until the answer, and the service's CPU microseconds a request."""
+
+    rate: float
+    median: float
+    p99: float
+    cpu: float
+
+
+def pin(processor: int) -> None:
+    """Keep this thread, and what it starts from now on, to the first processor or to the second."""
+    if len(PROCESSORS) > 1:
+        os.sched_setaffinity(0, {PROCESSORS[processor]})
+
+
+@contextmanager
+def service(directory: Path, url: str, **variables: str) -> Iterator[Service]:
+    """The service on a processor of its own."""
+    pin(0)
+    with serving(directory, DATABASE_URL=url, ACCESS_LOG="false", **variables) as running:
+        pin(1)
+        yield running
+
+
+def drive(running: Service, operation: str, tasks: Path, seconds: int, clients: int = 32) -> Load:
+    """Send it one kind of request for so long; the program ends if one of them fails."""
+    cpu_times = psutil.Process(running.process.pid).cpu_times
+    before = cpu_times()
+    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "-s", str(SCRIPT), running.url, "--"]
+    printed = subprocess.run([*command, operation, str(tasks)], capture_output=True, text=True, check=True)
+    after = cpu_times()
+    requests, duration, middle, p99, failures = map(float, printed.stdout.splitlines()[-1].split())
+    if failures or not requests:
+        sys.exit(f"{operation}: {failures:.0f} of {requests:.0f} requests failed.\n{running.log}")
+    cpu = after.user - before.user + after.system - before.system
+    return Load(requests / duration * 1e6, middle / 1e3, p99 / 1e3, cpu / requests * 1e6)
+
+
+def note(path: Path, rows: Iterable[tuple[object, ...]]) -> Path:
+    """Write down whose tasks and which to ask for."""
+    path.write_text("".join(f"{user} {task}\n" for user, task in rows))
+    return path
+
+
+def speed(directory: Path, url: str, tasks: Path, seconds: int) -> Iterator[str]:
+    """Requests a second, what each costs and how long it takes."""
+    with service(directory, url) as running:
+        memory = psutil.Process(running.process.pid).memory_info
+        resting = memory().rss
+        loads = {}
+        for operation in OPERATIONS:
+            plans.tell(f"{operation}: {seconds} s")
+            drive(running, operation, tasks, 1)
+            loads[operation] = drive(running, operation, tasks, seconds)
+        yield f"{'':8}{'requests/s':>12}{'CPU µs':>8}{'p50 ms':>8}{'p99 ms':>8}"
+        for operation, load in loads.items():
+            yield f"{operation:8}{load.rate:12,.0f}{load.cpu:8.0f}{load.median:8.2f}{load.p99:8.2f}"
+        scale = BAR / max(load.rate for load in loads.values())
+        yield ""
+        for operation, load in loads.items():
+            yield f"{operation:8}{'█' * round(load.rate * scale)} {load.rate:,.0f}"
+        yield f"\nMemory: {resting / 2**20:.0f} MiB at rest, {memory().rss / 2**20:.0f} MiB afterwards"
+
+
+def round_trips(directory: Path, url: str, tasks: Path, seconds: int) -> Iterator[str]:
+    """How often each operation waits for a far database, and what a pool of 4 then gives 64 clients."""
+    distance = Distance(url)
+    with service(directory, distance.url, POOL_MAX_SIZE="4") as running:
+        yield "            ms where a round trip takes                64 clients   times what 4 connections"
+        yield "             0 ms    20 ms   round trips          at 5 ms, /s     taking turns would give"
+        for operation in OPERATIONS:
+            loads = []
+            for milliseconds, clients in ((0, 1), (20, 1), (5, 64)):
+                plans.tell(f"{operation}: {milliseconds} ms away, {clients} at a time, {seconds} s")
+                distance.delay = milliseconds / 2000
+                loads.append(drive(running, operation, tasks, seconds, clients))
+            near, far, rate = loads[0].median, loads[1].median, loads[2].rate
+            trips, gain = (far - near) / 20, rate / (4 / 0.005)
+            yield f"{operation:8}{near:9.2f}{far:9.2f}{trips:14.2f}{rate:20,.0f}{gain:28.1f}"
+
+
+def growth(directory: Path, url: str, tasks: Path, seconds: int) -> Iterator[str]:
+    """What a page of 100 and a point read take among few tasks and among many, at best of three turns."""
+    with service(directory, url) as running, psycopg.connect(url, autocommit=True) as connection:
+        few = [drive(running, "get", tasks, seconds, clients=1).median for _ in range(3)]
+        plans.load(connection)
+        connection.execute(ADD_SMALL)
+        everybody = note(directory / "everybody", connection.execute(A_TASK_OF_EACH))
+        small = note(directory / "small", connection.execute(A_TASK_OF_ONE, ("small@example.org", 899)))
+        great = note(directory / "great", connection.execute(A_TASK_OF_ONE, ("0@example.org", 99_899)))
+        cases = {
+            "point read among 5,000,000": ("get", everybody),
+            "first page of 1,000": ("list", small),
+            "first page of 1,000,000": ("list", great),
+            "10th page of 1,000": ("page_behind", small),
+            "1000th page of 1,000,000": ("page_behind", great),
+        }
+        taken: dict[str, list[float]] = {"point read among 20,000": few} | {what: [] for what in cases}
+        for turn in range(3):
+            plans.tell(f"turn {turn + 1} of 3")
+            for what, (operation, where) in cases.items():
+                taken[what].append(drive(running, operation, where, seconds, clients=1).median)
+        for what, times in taken.items():
+            yield f"{what:28}{min(times):6.2f} ms"
+
+
+def machine() -> str:
+    """What the figures were measured on, and how busy it was."""
+    models = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else ""
+    model = (re.findall(r"model name\s*: (.+)", models) or [platform.machine()])[0]
+    system = f"{os.cpu_count()} processors ({model}), {platform.system()}, Python {platform.python_version()}"
+    return f"{system}; load average before: {os.getloadavg()[0]:.1f}"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    what = parser.add_mutually_exclusive_group()
+    for option, measure in (("--rtt", round_trips), ("--growth", growth)):
+        what.add_argument(option, dest="measure", action="store_const", const=measure, help=measure.__doc__)
+    parser.add_argument("--seconds", type=int, default=5, help="how long each step takes (default: 5)")
+    parser.set_defaults(measure=speed)
+    given = parser.parse_args()
+    if not shutil.which("wrk"):
+        sys.exit("The load comes from wrk: apt-get install wrk, or brew install wrk.")
+    described = machine()
+    pin(1)
+    settings = plans.SERVER if given.measure is growth else {}
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        url = stack.enter_context(embedded.running(directory / "postgresql", settings=settings))
+        migrate.apply(url, plans.tell)
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(ADD_USERS)
+            connection.execute(ADD_TASKS)
+            connection.execute("vacuum (analyze) users, tasks")
+            tasks = note(directory / "tasks", connection.execute(A_TASK_OF_EACH))
+        for line in given.measure(directory, url, tasks, given.seconds):
+            sys.stdout.write(line + "\n")
+    sys.stdout.write(f"\n{described}\n")
+
+
+if __name__ == "__main__":
+    main()
