@@ -160,11 +160,12 @@ def growth(directory: Path, url: str, tasks: Path, seconds: int) -> Iterator[str
 
 
 def machine() -> str:
-    """What the figures were measured on, and how busy it was."""
+    """What it was measured on, and what was taken from it since ``cpu_times_percent`` was last called."""
     models = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else ""
     model = (re.findall(r"model name\s*: (.+)", models) or [platform.machine()])[0]
+    stolen = getattr(psutil.cpu_times_percent(), "steal", 0.0)
     system = f"{os.cpu_count()} processors ({model}), {platform.system()}, Python {platform.python_version()}"
-    return f"{system}; load average before: {os.getloadavg()[0]:.1f}"
+    return f"{system}; the host kept {stolen:.0f} % of the processors' time for others"
 
 
 def main() -> None:
@@ -178,7 +179,7 @@ def main() -> None:
     given = parser.parse_args()
     if not shutil.which("wrk"):
         sys.exit("The load comes from wrk: apt-get install wrk, or brew install wrk.")
-    described = machine()
+    psutil.cpu_times_percent()
     pin(1)
     settings = plans.SERVER if given.measure is growth else {}
     with ExitStack() as stack:
@@ -192,7 +193,7 @@ def main() -> None:
             tasks = note(directory / "tasks", connection.execute(A_TASK_OF_EACH))
         for line in given.measure(directory, url, tasks, given.seconds):
             sys.stdout.write(line + "\n")
-    sys.stdout.write(f"\n{described}\n")
+    sys.stdout.write(f"\n{machine()}\n")
 
 
 if __name__ == "__main__":
