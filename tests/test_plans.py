@@ -19,7 +19,7 @@ from .conftest import NewDatabase, assert_problem
 async def test_a_filter_that_finds_nothing_is_stopped_in_time(
     new_database: NewDatabase, as_owner: Callable[[str], str], application_role: str | None, tmp_path: Path
 ) -> None:
-    """The time-out that docs/database.md gives the login ends the search, and the client is told."""
+    """A time-out that the login was given ends the search, and the client is told."""
     if application_role is None:
         pytest.skip("the login of TEST_DATABASE_URL may not create roles")
     url = new_database()

@@ -7,6 +7,7 @@ shows other schemas than msgspec checks.
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import lru_cache
 from http import HTTPStatus
 from importlib.metadata import metadata
 from inspect import getdoc, getmodule
@@ -108,8 +109,9 @@ def document(
     }
 
 
+@lru_cache(maxsize=1)
 def build(app: Litestar) -> Json:
-    """The document of every route that does not opt out by ``include_in_schema=False``."""
+    """The document of every route that does not opt out by ``include_in_schema=False``; made once."""
     return _Builder(app).document
 
 
