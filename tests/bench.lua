@@ -3,7 +3,8 @@
 --   wrk -s bench.lua URL -- OPERATION FILE
 --
 -- A line of the file is a user's id and the id of a task of theirs. The last line printed is for bench.py:
--- requests, microseconds, median and 99th percentile of the latency in microseconds, failures.
+-- requests, microseconds they took, the least latency, its median and 99th percentile in microseconds,
+-- failures.
 
 local json = { ["Content-Type"] = "application/json" }
 local body = '{"title": "Buy milk", "description": "two litres, whole, from the shop on the corner"}'
@@ -35,7 +36,7 @@ end
 function done(summary, latency)
   local errors = summary.errors
   print(
-    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    summary.requests, summary.duration, latency.min, latency:percentile(50), latency:percentile(99),
     errors.status + errors.connect + errors.read + errors.write + errors.timeout
   )
 end
