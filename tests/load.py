@@ -89,7 +89,7 @@ class Load:
         assert set() == self.acknowledged.keys() - stored.keys()
         assert stored.keys() <= self.sent
         assert {1} == set(stored.values()) == set(self.acknowledged.values())
-        print(  # noqa: T201 - the figures that -rP shows
+        print(
             f"answers {dict(self.answers)}, failures {dict(self.failures)}, longest {self.longest:.2f} s, "
             f"acknowledged {len(self.acknowledged)}, stored {len(stored)}"
         )

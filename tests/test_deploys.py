@@ -42,7 +42,7 @@ def stopping(service: Service) -> Iterator[None]:
     assert 0 == service.process.wait(30), service.log
     took = time.monotonic() - began
     assert took < LIMIT
-    print(f"stopped after {took:.1f} s")  # noqa: T201
+    print(f"stopped after {took:.1f} s")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -145,7 +145,7 @@ def test_a_killed_worker_is_replaced(tmp_path: Path, new_database: NewDatabase) 
     database = new_database()
     with serving(tmp_path, DATABASE_URL=database, WORKERS="2") as service, Load(service.url) as load:
         for started in (2, 3):
-            wait_until(lambda n=started: service.log.count("startup complete") == n)  # type: ignore[misc]
+            wait_until(lambda n=started: service.log.count("startup complete") == n)  # type: ignore[misc]  # a default is not inferred
             load.goes_on()
             workers_of(service)[0].kill()
             load.goes_on()

@@ -91,7 +91,7 @@ async def test_no_acknowledged_write_is_lost(
     assert set() == load.acknowledged.keys() - stored
     assert load.acknowledged and {201, 503} >= load.answers.keys()
     last, first = max(at for at in load.acknowledged.values() if at <= failed), min(load.since(promoted))
-    print(  # noqa: T201 - the figures that -rP shows
+    print(
         f"{how.name}: outage {first - last:.2f} s, of which {first - promoted:.2f} s after promotion; "
         f"answers {dict(load.answers)}, the slowest after {load.longest:.2f} s; "
         f"acknowledged {len(load.acknowledged)}, stored {len(stored)}"

@@ -102,7 +102,7 @@ async def test_a_crowd_behind_a_lock_is_turned_away(tmp_path: Path, new_database
             assert 201 == created.status_code
             healed = time.monotonic() - freed
             titles = [task["title"] for task in (await client.get(path)).json()]
-    print(f"{CROWD} x 503 within {took:.1f} s; served {healed:.2f} s after the lock went")  # noqa: T201
+    print(f"{CROWD} x 503 within {took:.1f} s; served {healed:.2f} s after the lock went")
     assert ["free"] == titles
 
 
@@ -123,7 +123,7 @@ def test_those_who_leave_cost_nobody_a_connection(tmp_path: Path, new_database: 
         began = time.monotonic()
         while httpx.get(f"{service.url}/api/users/{user}", timeout=60).status_code != 200:
             assert time.monotonic() - began < BOUND
-        print(f"served {time.monotonic() - began:.2f} s after they left")  # noqa: T201
+        print(f"served {time.monotonic() - began:.2f} s after they left")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -160,7 +160,7 @@ def heals(load: Load) -> None:
     """Wait until the next task is acknowledged."""
     count, began = len(load.acknowledged), time.monotonic()
     wait_until(lambda: len(load.acknowledged) > count)
-    print(f"healed {time.monotonic() - began:.2f} s after the database was back")  # noqa: T201
+    print(f"healed {time.monotonic() - began:.2f} s after the database was back")
 
 
 @pytest.mark.parametrize("how", ["restart", "terminate"])

@@ -109,7 +109,7 @@ async def test_a_write_that_is_told_to_be_lost_is_lost(admin: psycopg.Connection
 
 async def _until_waiting(admin: psycopg.Connection) -> None:
     query = "select from pg_locks where relation = 'tasks'::regclass and not granted"
-    while not admin.execute(query).fetchall():  # noqa: ASYNC110
+    while not admin.execute(query).fetchall():  # noqa: ASYNC110 (PostgreSQL tells nobody of it)
         await asyncio.sleep(0.01)  # PostgreSQL tells nobody that somebody waits
 
 

@@ -15,7 +15,7 @@ from todo_api.settings import Settings
 from .conftest import assert_problem, make_user, talking_to
 
 
-def only_the_owner(connection: ASGIConnection, _handler: BaseRouteHandler) -> None:  # type: ignore[type-arg]
+def only_the_owner(connection: ASGIConnection, _handler: BaseRouteHandler) -> None:  # type: ignore[type-arg]  # any user, any auth, any state
     """Take a caller at their word, and keep them to their own tasks: what a real guard does with a token."""
     caller = connection.headers.get("X-Caller")
     if caller is None:

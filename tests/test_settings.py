@@ -129,4 +129,4 @@ def test_the_example_is_complete_and_sound(tmp_path: Path) -> None:
 def test_settings_cannot_change() -> None:
     """What was checked stays as it was."""
     with pytest.raises(AttributeError):
-        load().port = 1  # type: ignore[misc]
+        load().port = 1  # type: ignore[misc]  # that it is frozen is the test
