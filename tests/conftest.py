@@ -20,7 +20,7 @@ from todo_api.app import create_app
 from todo_api.settings import Settings
 
 from .engines import IN_A_HURRY, postgresql
-from .service import serving
+from .service import ROOT, serving
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -240,8 +240,6 @@ def assert_problem(response: httpx.Response, status: int, slug: str) -> dict[str
     assert response.headers["x-request-id"] == problem["request_id"]
     return problem
 
-
-ROOT = Path(__file__).parent.parent
 
 TASK = "/api/{user_id}/tasks/{task_id}"
 

@@ -13,7 +13,8 @@ from psycopg.rows import scalar_row
 from todo_api import VERSION
 from todo_api.__main__ import main
 
-from .conftest import ROOT, User
+from .conftest import User
+from .service import ROOT
 
 Explain = Callable[..., tuple[int, str]]
 

@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from todo_api import migrate
 from todo_api.__main__ import cli
 
-from .conftest import ROOT, NewDatabase, as_login
+from .conftest import NewDatabase, as_login
 from .schema import HEADER, dump
-from .service import COMMAND, environment, run
+from .service import COMMAND, ROOT, environment, run
 
 NAMES = migrate.known()
 

@@ -15,7 +15,7 @@ from todo_api import openapi
 from todo_api.__main__ import cli
 from todo_api.problems import KINDS
 
-from .conftest import ROOT
+from .service import ROOT
 
 SNAPSHOT = ROOT / "tests" / "openapi.json"
 UPDATE = "todo-api openapi > tests/openapi.json"

@@ -15,8 +15,9 @@ from psycopg import errors, sql
 
 from todo_api import explain, migrate
 
-from .conftest import ROOT, as_login
+from .conftest import as_login
 from .planner import numbered
+from .service import ROOT
 
 GRANTED = """
 select relname, verb, '' as column

@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .conftest import ROOT, NewDatabase
-from .service import serving
+from .conftest import NewDatabase
+from .service import ROOT, serving
 
 
 def test_schemathesis_finds_nothing(tmp_path: Path, new_database: NewDatabase) -> None:
