@@ -76,6 +76,7 @@ METHOD_NOT_ALLOWED = _kind(
 EMAIL_TAKEN = _kind(
     "email-taken", 409, "Email taken", "Another user has this email, perhaps in another case."
 )
+TOO_SLOW = _kind("too-slow", 408, "Request too slow", "All of a request must arrive within ten seconds.")
 TASK_CHANGED = _kind(
     "task-changed",
     412,
@@ -88,6 +89,9 @@ UNSUPPORTED = _kind(
 )
 INVALID = _kind(
     "invalid-request", 422, "Invalid request", "What was sent does not fit; errors says where and why."
+)
+HEAD_TOO_LARGE = _kind(
+    "head-too-large", 431, "Head too large", "Request line and headers may have 65536 bytes at most."
 )
 KEY_REUSED = _kind(
     "idempotency-key-reused",
@@ -138,17 +142,22 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Probl
     kind, request_id = known.kind, request.scope["state"]["request_id"]
     if kind.status >= 500:
         _log(error, kind, request_id)
-    body = Problem(
-        type=kind.type,
-        title=kind.title,
-        status=kind.status,
-        detail=known.detail,
-        instance=request.scope["raw_path"].decode("latin-1"),
-        request_id=request_id,
-        errors=known.faults,
-    )
+    body = describe(known, request.scope["raw_path"].decode("latin-1"), request_id)
     headers = known.headers | ({"Retry-After": "1"} if kind.status == 503 else {})
     return Response[Problem | None](body, status_code=kind.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def describe(error: ProblemError, instance: str, request_id: str) -> Problem:
+    """The body of the response that tells of an error; ``instance`` is the request's path."""
+    return Problem(
+        type=error.kind.type,
+        title=error.kind.title,
+        status=error.kind.status,
+        detail=error.detail,
+        instance=instance,
+        request_id=request_id,
+        errors=error.faults,
+    )
 
 
 def _log(error: BaseException, kind: Kind, request_id: str) -> None:

@@ -1,6 +1,5 @@
 """Reads what a client sends, strictly: nothing is guessed, and every fault is named."""
 
-import asyncio
 import re
 import typing
 from contextlib import suppress
@@ -29,15 +28,14 @@ JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 
 BODY_LIMIT = 65536  # bytes
-BODY_TIMEOUT = 10  # seconds
 
 
 class StrictRequest(Request[Any, Any, Any]):
     """A request whose JSON body is decoded once, strictly, into what its handler declares.
 
     A handler takes further media types than ``application/json`` through ``body_types=``.
-    Raises ProblemError: 415 for another media type, 400 for what is not JSON, 422 for JSON
-    that does not fit, which names all that does not, and 400 for a body that does not arrive in time.
+    Raises ProblemError: 415 for another media type, 413 for a body that is too large, 400 for what is
+    not JSON or does not come to its end, and 422 for JSON that does not fit, which names all that does not.
     """
 
     _whole: bytes | None = None
@@ -49,27 +47,18 @@ class StrictRequest(Request[Any, Any, Any]):
         return queries
 
     async def body(self) -> bytes:
-        """The body, once all of it is there: the server below would wait for it for ever."""
+        """The body, once all of it is there."""
         if self._whole is None:
-            try:
-                async with asyncio.timeout(BODY_TIMEOUT):
-                    self._whole = await self._read()
-            except TimeoutError:
-                detail = f"The body did not arrive within {BODY_TIMEOUT} s."
-                # Where in the stream the next request would begin, nobody knows (RFC 9112, section 9.3).
-                raise ProblemError(BAD_REQUEST, detail=detail, headers={"Connection": "close"}) from None
+            whole, more = b"", True
+            while more:
+                message: Any = await self.receive()
+                if message["type"] == "http.disconnect":
+                    raise ProblemError(BAD_REQUEST)
+                whole, more = whole + message["body"], message["more_body"]
+                if len(whole) > BODY_LIMIT:
+                    raise ProblemError(TOO_LARGE)
+            self._whole = whole
         return self._whole
-
-    async def _read(self) -> bytes:
-        body, more = b"", True
-        while more:
-            message: Any = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise ProblemError(BAD_REQUEST)
-            body, more = body + message["body"], message["more_body"]
-            if len(body) > BODY_LIMIT:
-                raise ProblemError(TOO_LARGE)
-        return body
 
     async def json(self) -> Any:
         """The body, as an instance of what the handler's ``data`` is annotated with."""

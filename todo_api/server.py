@@ -18,6 +18,7 @@ from uvicorn.supervisors import Multiprocess
 
 from todo_api import logs
 from todo_api.app import create_app
+from todo_api.protocol import BoundedProtocol
 from todo_api.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         "todo_api.server:application",
         factory=True,
         workers=settings.workers,
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",  # there is nothing to upgrade to
         log_config=logs.config(settings.log_level),
         access_log=False,
