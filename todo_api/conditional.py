@@ -1,10 +1,10 @@
 """Entity tags and the conditions that clients put on them (RFC 9110, sections 8.8.3 and 13.1)."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 
-from todo_api.moments import show
+from todo_api.moments import encode, exact
 from todo_api.problems import INVALID, Fault, ProblemError
 
 _TAG = r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"'
@@ -14,7 +14,7 @@ SCHEMA = {"anyOf": [{"const": "*"}, {"pattern": f"^{_TAGS.pattern}$"}]}
 
 def task_tag(updated_at: datetime) -> str:
     """The strong tag of a task: its ``updated_at``, which grows with each change, as JSON shows it."""
-    return f'"{show(updated_at)}"'
+    return encode(updated_at).decode()
 
 
 def content_tag(*content: bytes) -> str:
@@ -41,8 +41,8 @@ def versions(if_match: str | None) -> list[datetime] | None:
     found = []
     for weak, opaque in _parse("If-Match", if_match):
         try:
-            updated_at = datetime.fromisoformat(opaque)
-        except ValueError:
+            updated_at = exact(datetime.fromisoformat(opaque).astimezone(UTC))
+        except (ValueError, OverflowError):
             continue
         if not weak and task_tag(updated_at) == f'"{opaque}"':
             found.append(updated_at)

@@ -108,7 +108,7 @@ class Database:
         What may be repeated is, once, where its connection broke before the answer came. Raises
         ``psycopg.OperationalError`` where the database is away, too busy or too slow.
         """
-        is_slow = any(parameters[name] is not None for name in statement.slow_with)
+        is_slow = statement.slow_with and any(parameters[name] is not None for name in statement.slow_with)
         run = self._run_alone if self._shares_none or (is_slow and not self._shares_all) else self._run_shared
         try:
             return await run(statement, parameters)

@@ -6,7 +6,7 @@ import msgspec
 
 
 class _WholeSecond(datetime):
-    """Shown by ``encode`` through ``show``: msgspec knows datetime itself only."""
+    """Shown by ``encode`` through ``_show``: msgspec knows datetime itself only."""
 
 
 def exact(moment: datetime) -> datetime:
@@ -14,9 +14,9 @@ def exact(moment: datetime) -> datetime:
     return moment if moment.microsecond else _WholeSecond.combine(moment.date(), moment.timetz())
 
 
-def show(moment: datetime) -> str:
+def _show(moment: datetime) -> str:
     """The text of a moment in UTC."""
     return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
-encode = msgspec.json.Encoder(enc_hook=show).encode
+encode = msgspec.json.Encoder(enc_hook=_show).encode

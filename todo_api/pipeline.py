@@ -34,6 +34,7 @@ Params = tuple[Sequence[Buffer | None], Sequence[int] | None]
 ABORTED, SYNC = ExecStatus.PIPELINE_ABORTED.value, ExecStatus.PIPELINE_SYNC.value
 DONE, ROWS, FAILED = ExecStatus.COMMAND_OK.value, ExecStatus.TUPLES_OK.value, ExecStatus.FATAL_ERROR.value
 BINARY, SQLSTATE = Format.BINARY, DiagnosticField.SQLSTATE
+AS_BINARY, AS_TEXT = PyFormat.BINARY, PyFormat.TEXT
 REACTION = 1.0  # seconds in which a server that is not frozen does as it is told
 STALE = {b"0A000", b"26000"}  # prepared for other result types, or not in this session after all
 
@@ -201,7 +202,7 @@ class Pipelines:
         caller is cancelled the statement runs on, and its answer is dropped.
         """
         transformer = self._transformer
-        formats = [PyFormat.BINARY if isinstance(value, bytes) else PyFormat.TEXT for value in values]
+        formats = [AS_BINARY if type(value) is bytes else AS_TEXT for value in values]
         params = transformer.dump_sequence(values, formats), transformer.formats
         while (wire := self._emptiest()) is None:
             await self._mended()
@@ -236,14 +237,16 @@ class Pipelines:
             self._timer.cancel()
 
     def _emptiest(self) -> _Wire | None:
-        wires = self._wires
-        wire = min(wires, key=lambda wire: len(wire.owed), default=None)
-        if len(wires) < self._connections:
+        emptiest, owed = None, self._max_queue
+        for wire in self._wires:
+            if (owes := len(wire.owed)) < owed:
+                emptiest, owed = wire, owes
+        if len(self._wires) < self._connections:
             self._mender()
-        queued = self._waiting if wire is None else len(wire.owed) * len(wires)
+        queued = owed * len(self._wires) if self._wires else self._waiting
         if queued >= self._max_queue:
             raise TooManyRequests(f"{queued} statements are waiting already")
-        return wire
+        return emptiest
 
     def _mender(self) -> asyncio.Task[OperationalError | None]:
         if self._closed:

@@ -3,6 +3,7 @@
 import re
 import typing
 from contextlib import suppress
+from functools import cache
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -43,7 +44,7 @@ class StrictRequest(Request[Any, Any, Any]):
     @property
     def queries(self) -> Queries:
         """What a handler asks of the database: here, since a dependency costs several times as much."""
-        queries: Queries = self.app.state.queries
+        queries: Queries = self.app.state["queries"]  # as an attribute it takes seven times as long
         return queries
 
     async def body(self) -> bytes:
@@ -197,6 +198,7 @@ def _plain(message: str) -> str:
     return message.partition(" - at")[0].replace("`", "") + "."
 
 
+@cache
 def struct_of(annotation: Any) -> Any:
     """The Struct in ``T`` or ``T | None``."""
     return next(t for t in (*typing.get_args(annotation), annotation) if t is not type(None))

@@ -48,6 +48,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         ws="none",  # there is nothing to upgrade to
         log_config=logs.config(settings.log_level),
         access_log=False,
+        proxy_headers=False,  # nothing here depends on the client's address or scheme
         server_header=False,
         timeout_graceful_shutdown=DRAIN_LIMIT,
     )
@@ -77,7 +78,10 @@ def application() -> Litestar:
     except Exception:
         log.exception("The application could not be made")
         sys.exit(STARTUP_FAILURE)  # by which a supervisor knows that it is no use to try again
-    gc.freeze()  # what is here will stay: each full collection would look at all of it, some 40 ms long
+    # What is here will stay, and a request leaves no cycles: to look for some costs 3 % of the time, and
+    # 40 ms whenever it is through everything.
+    gc.set_threshold(50_000)
+    gc.freeze()
     return app
 
 
