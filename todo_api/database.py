@@ -69,8 +69,8 @@ def _make_pool(settings: Settings) -> Pool:
         max_size=settings.pool_max_size,
         timeout=settings.pool_timeout,
         max_waiting=_QUEUE,
-        # Attempts come 1, 2, 4, … s apart; given up when a request does, they start anew with the next one.
-        reconnect_timeout=settings.pool_timeout,
+        # Attempts come 1, 2, 4, … s apart; given up after the first, they start anew with the next request.
+        reconnect_timeout=1,
         # The pool closes one connection each time this passes.
         max_idle=_IDLE / settings.pool_max_size,
         kwargs={

@@ -14,7 +14,7 @@ import asyncio
 import os
 import select
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Any
@@ -188,7 +188,7 @@ class Pipelines:
         self._mending: asyncio.Task[OperationalError | None] | None = None
         self._waiting = 0
         self._closed = False
-        self._abandoned: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._transformer = Transformer()  # of no connection: one brings its session's time zone
 
@@ -324,21 +324,26 @@ class Pipelines:
         if wire.owed:
             await wire.abandon()
 
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        self._background.add(task := asyncio.create_task(work))
+        task.add_done_callback(self._background.discard)
+
     def _drop(self, wire: _Wire) -> None:
         if wire in self._wires:
             self._wires.remove(wire)
             self._spent.append(wire)
 
     def _sweep(self) -> None:
-        """Give up what is overdue, and retire what has passed the pool's `max_lifetime`."""
+        """Give up what is overdue, retire what passed the pool's `max_lifetime`, see that it connects."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         interval = self._timeout / 8
         for wire in (*self._wires, *self._spent):
             if wire.owed and now - wire.owed[0][1] > self._timeout - 2 * interval and not wire.ending:
                 wire.ending = True
-                self._abandoned.add(task := asyncio.create_task(self._end(wire)))
-                task.add_done_callback(self._abandoned.discard)
+                self._in_background(self._end(wire))
             elif now - wire.since > self._pool.max_lifetime:
                 self._drop(wire)
+        if self._waiting:  # the pool may have given up, and not notice that somebody still waits
+            self._in_background(self._pool.check())
         self._timer = loop.call_later(interval, self._sweep)
