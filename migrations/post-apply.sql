@@ -1,4 +1,4 @@
--- Runs at the end of every `todo-api migrate`: what the service may do.
+-- Runs at the end of every `todo-api migrate`: what the service may do, and for how long.
 --
 -- Whoever migrates owns the tables. The service connects as todo_app, or as a member of it, and
 -- gets what the files under sql/ need and no more: it cannot give a task to another user, nor make
@@ -20,3 +20,25 @@ begin
     end if;
 end
 $grants$;
+
+-- What a pooler in transaction mode refuses to carry, its role brings to a session: time-outs, unless
+-- the administrator has set others. Who may not alter the role leaves that to them.
+do $timeouts$
+declare
+    is_set constant boolean := exists (
+        select from pg_db_role_setting as settings, unnest(settings.setconfig) as setting
+        where
+            settings.setrole = to_regrole('todo_app')
+            and split_part(setting, '=', 1) in ('statement_timeout', 'lock_timeout')
+            and settings.setdatabase in (0, (select oid from pg_database where datname = current_database()))
+    );
+begin
+    if to_regrole('todo_app') is not null and not is_set then
+        execute format('alter role todo_app in database %I set statement_timeout = ''4s''', current_database());
+        execute format('alter role todo_app in database %I set lock_timeout = ''2s''', current_database());
+    end if;
+exception
+    when insufficient_privilege then
+        raise notice 'todo_app keeps the time-outs it has: %', sqlerrm;
+end
+$timeouts$;

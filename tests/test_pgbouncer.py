@@ -14,7 +14,7 @@ from psycopg import sql
 from todo_api.app import create_app
 from todo_api.settings import Settings
 
-from .conftest import NewDatabase, make_user, talking_to
+from .conftest import NewDatabase, make_user, post_apply, talking_to
 from .engines import pgbouncer, pgbouncer_version, pooler
 from .service import serving
 
@@ -74,6 +74,25 @@ async def test_times_are_in_utc(
     async with talking_to(create_app(Settings(database_url=behind, prepare_statements=False))) as client:
         ada = await make_user(client)
         assert (await ada.creates())["created_at"].endswith("Z")
+
+
+def test_time_outs_come_with_the_role(
+    new_database: NewDatabase, as_owner: Callable[[str], str], application_role: str | None, pooled: Pooled
+) -> None:
+    """Once migrated a session has them, though the pooler refuses to carry any; others that were set stay."""
+    if application_role is None:
+        pytest.skip("the login of TEST_DATABASE_URL may not make roles")
+    url = new_database()
+    role = sql.Identifier(application_role)
+    with psycopg.connect(as_owner(url), autocommit=True) as connection:
+        database = sql.Identifier(connection.info.dbname)
+        for expected in ("4s", "9s"):
+            connection.execute(post_apply(application_role))
+            with psycopg.connect(pooled(url, 1)) as service:
+                assert (expected,) == service.execute("show statement_timeout").fetchone()
+                assert ("2s",) == service.execute("show lock_timeout").fetchone()
+            change = sql.SQL("alter role {} in database {} set statement_timeout = '9s'")
+            connection.execute(change.format(role, database))
 
 
 @pytest.mark.parametrize(("prepare", "expected"), [("off", [201, 201]), ("on", [201, 500])])
