@@ -54,11 +54,15 @@ class Server:
 
     def kill(self) -> None:
         """SIGKILL to each of its processes."""
+        self.signal(signal.SIGKILL)
+        self._life.close()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to each of its processes."""
         pid = int((self._directory / "data/postmaster.pid").read_text().split()[0])
         for process in [psutil.Process(pid), *psutil.Process(pid).children()]:
             with suppress(psutil.NoSuchProcess):  # it ended by itself
-                process.kill()
-        self._life.close()
+                process.send_signal(number)
 
 
 @pytest.fixture
@@ -138,6 +142,25 @@ def test_a_killed_database_is_waited_for(workers: str, tmp_path: Path, server: S
         server.start()
         heals(load)
         load.goes_on()
+    assert {201, 503} == load.answers.keys()
+    assert not load.failures
+    load.assert_nothing_lost(server.url)
+
+
+def test_a_frozen_database_is_waited_for(tmp_path: Path, server: Server) -> None:
+    """SIGSTOP to PostgreSQL under load: it hangs, the service does not, and says so until it runs on."""
+    with serving(tmp_path, "--migrate", DATABASE_URL=server.url) as service, Load(service.url) as load:
+        load.goes_on()
+        server.signal(signal.SIGSTOP)
+        for path, expected in {"live": 200, "ready": 503}.items():
+            answer = httpx.get(f"{service.url}/health/{path}", timeout=BOUND)
+            print(f"{path}: {answer.status_code} after {answer.elapsed.total_seconds():.2f} s")
+            assert expected == answer.status_code
+        wait_until(lambda: load.answers[503] >= 12)
+        server.signal(signal.SIGCONT)
+        heals(load)
+        load.goes_on()
+        assert 200 == httpx.get(f"{service.url}/health/ready", timeout=BOUND).status_code
     assert {201, 503} == load.answers.keys()
     assert not load.failures
     load.assert_nothing_lost(server.url)
