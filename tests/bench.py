@@ -135,9 +135,10 @@ def round_trips(directory: Path, url: str, tasks: Path, seconds: int) -> Iterato
 
 
 def growth(directory: Path, url: str, tasks: Path, seconds: int) -> Iterator[str]:
-    """What a page of 100 and a point read take among few tasks and among many, at best of three turns."""
+    """What a page of 100 and a point read take among few tasks and among many, at best of several turns."""
+    turns = 3 * seconds
     with service(directory, url) as running, psycopg.connect(url, autocommit=True) as connection:
-        few = [drive(running, "get", tasks, seconds, clients=1).median for _ in range(3)]
+        few = [drive(running, "get", tasks, 1, clients=1).median for _ in range(turns)]
         plans.load(connection)
         connection.execute(ADD_SMALL)
         everybody = note(directory / "everybody", connection.execute(A_TASK_OF_EACH))
@@ -151,10 +152,10 @@ def growth(directory: Path, url: str, tasks: Path, seconds: int) -> Iterator[str
             "1000th page of 1,000,000": ("page_behind", great),
         }
         taken: dict[str, list[float]] = {"point read among 20,000": few} | {what: [] for what in cases}
-        for turn in range(3):
-            plans.tell(f"turn {turn + 1} of 3")
+        for turn in range(turns):
+            plans.tell(f"turn {turn + 1} of {turns}")
             for what, (operation, where) in cases.items():
-                taken[what].append(drive(running, operation, where, seconds, clients=1).median)
+                taken[what].append(drive(running, operation, where, 1, clients=1).median)
         for what, times in taken.items():
             yield f"{what:28}{min(times):6.2f} ms"
 
