@@ -84,6 +84,7 @@ def problem(answer: bytes) -> dict[str, Any]:
     headers = dict(line.lower().split(": ", 1) for line in lines)
     assert "application/problem+json" == headers["content-type"]
     assert "close" == headers["connection"]
+    assert headers["date"].endswith(" gmt")
     found: dict[str, Any] = json.loads(body)
     assert found["request_id"] == headers["x-request-id"]
     assert status.startswith(f"HTTP/1.1 {found['status']} ")

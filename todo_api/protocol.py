@@ -91,16 +91,16 @@ class BoundedProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             return
         if self._head is not None or not (cycle.response_started or self.pipeline):
-            self.transport.write(_answer(kind))
+            self.transport.write(_answer(kind, *self.server_state.default_headers))
         self.transport.close()
 
 
-def _answer(kind: Kind) -> bytes:
+def _answer(kind: Kind, *headers: tuple[bytes, bytes]) -> bytes:
     request_id = token_hex(16)
     body = msgspec.json.encode(describe(ProblemError(kind), "", request_id))
     head = (
         f"HTTP/1.1 {kind.status} {HTTPStatus(kind.status).phrase}\r\n"
-        f"Content-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
-        f"Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\nX-Request-Id: {request_id}\r\n\r\n"
+        f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
+        f"x-content-type-options: nosniff\r\nx-request-id: {request_id}\r\ncache-control: no-cache\r\n"
     )
-    return head.encode() + body
+    return head.encode() + b"".join(b"%b: %b\r\n" % header for header in headers) + b"\r\n" + body
