@@ -187,7 +187,9 @@ def test_a_large_head_is_told_its_limit(service: Service) -> None:
         for _ in range(HEAD_LIMIT // 1000):
             bad.sendall(bytes(1000).replace(b"\0", b"x"))
         bad.sendall(b"x" * 1000)
-        assert 431 == problem(everything(bad))["status"]
+        refusal = problem(everything(bad))
+    assert 431 == refusal["status"]
+    assert str(HEAD_LIMIT) in refusal["detail"]
 
 
 def test_those_who_leave_early_are_no_defect(service: Service) -> None:

@@ -43,7 +43,8 @@ _QUEUE = 1000
 def conninfo(url: str, settings: Settings) -> str:
     """The URL with the time-outs of its connections and sessions, of which those that it holds itself win.
 
-    Sessions have none where statements are not prepared: that is for a pooler, and those refuse options.
+    Sessions get none from here where statements are not prepared: that is for a pooler, and those refuse
+    options. There the role brings them (``migrations/post-apply.sql``).
     """
     given = conninfo_to_dict(url)
     patience = {name: value for name, value in _PATIENCE.items() if name not in given}

@@ -27,7 +27,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _head: int | None = 0  # bytes of a head that is not whole; None while its body arrives
     _deadline: TimerHandle | None = None
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # a stream's, as uvicorn has it
         """Wait for the first request."""
         super().connection_made(transport)
         self._expect(ARRIVAL_LIMIT)

@@ -71,7 +71,7 @@ async def _name_span(message: Message, scope: Scope) -> None:
     route = scope.get("path_template")
     if message["type"] == "http.response.start" and route:
         span = get_current_span()
-        span.update_name(f"{scope['method']} {route}")  # type: ignore[typeddict-item]
+        span.update_name(f"{scope['method']} {route}")  # type: ignore[typeddict-item]  # only HTTP answers
         span.set_attribute("http.route", route)
 
 
