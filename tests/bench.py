@@ -21,7 +21,7 @@ from typing import NamedTuple
 import psutil
 import psycopg
 
-from todo_api import embedded, migrate
+from todo_api.postgres import embedded, migrations
 
 from . import plans
 from .distance import Distance
@@ -186,7 +186,7 @@ def main() -> None:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = stack.enter_context(embedded.running(directory / "postgresql", settings=settings))
-        migrate.apply(url, plans.tell)
+        migrations.apply(url, plans.tell)
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(ADD_USERS)
             connection.execute(ADD_TASKS)

@@ -15,8 +15,8 @@ import pytest
 from litestar import Litestar
 from psycopg import sql
 
-from todo_api import embedded, migrate
 from todo_api.app import create_app
+from todo_api.postgres import embedded, migrations
 from todo_api.settings import Settings
 
 from .engines import IN_A_HURRY, postgresql
@@ -97,7 +97,7 @@ def new_database(
     The URLs are the service's, which may do what it needs to; ``as_owner`` gives the one who may do all.
     """
     template = empty_database()
-    migrate.apply(template, lambda _: None)
+    migrations.apply(template, lambda _: None)
     if application_role:
         with psycopg.connect(template) as connection:
             connection.execute(post_apply(application_role))

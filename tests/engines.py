@@ -22,7 +22,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from todo_api import embedded
+from todo_api.postgres import embedded
 
 IN_A_HURRY = {
     "fsync": "off",

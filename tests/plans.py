@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import psycopg
 
-from todo_api import embedded, explain, migrate
+from todo_api.postgres import embedded, explain, migrations
 
 from .planner import nodes, plan
 
@@ -181,7 +181,7 @@ def main() -> int:
         tempfile.TemporaryDirectory() as directory,
         embedded.running(Path(directory), settings=SERVER) as url,
     ):
-        migrate.apply(url, tell)
+        migrations.apply(url, tell)
         with psycopg.connect(url, autocommit=True) as connection:
             load(connection)
             todo = list(cases(connection))

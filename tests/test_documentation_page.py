@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from todo_api.problems import KINDS
+from todo_api.http.problems import KINDS
 
 from .browser import CHROMIUM, Page, browsing
 from .conftest import NewDatabase, assert_problem

@@ -18,15 +18,15 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 
-from todo_api import embedded
-from todo_api.embedded import EmbeddedError, running
+from todo_api.postgres import embedded
+from todo_api.postgres.embedded import EmbeddedError, running
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 SERVICE = """
 import sys, time
 from pathlib import Path
-from todo_api.embedded import running
+from todo_api.postgres.embedded import running
 with running(Path(sys.argv[1])) as url:
     try:
         print(url, flush=True)

@@ -14,8 +14,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from todo_api import migrate
 from todo_api.app import create_app
+from todo_api.postgres import migrations
 from todo_api.settings import Settings
 
 from .conftest import User, assert_problem, make_user, talking_to
@@ -30,7 +30,7 @@ ANSWERED = 15.0
 def servers() -> Iterator[tuple[Server, Server]]:
     """A primary with the current schema and its standby."""
     with pair() as (primary, standby):
-        migrate.apply(urls(primary, standby), lambda _: None)
+        migrations.apply(urls(primary, standby), lambda _: None)
         yield primary, standby
 
 

@@ -20,7 +20,7 @@ import psutil
 import psycopg
 import pytest
 
-from todo_api import embedded
+from todo_api.postgres import embedded
 
 from .conftest import NewDatabase, assert_problem
 from .load import Load

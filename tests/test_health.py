@@ -10,8 +10,8 @@ from litestar.connection import ASGIConnection
 from litestar.exceptions import NotFoundException
 from litestar.handlers.base import BaseRouteHandler
 
-from todo_api import migrate
 from todo_api.app import create_app
+from todo_api.postgres import migrations
 from todo_api.settings import Settings
 
 from .conftest import NewDatabase, assert_problem, talking_to
@@ -61,7 +61,7 @@ async def test_ready_follows_the_schema(new_database: NewDatabase, as_owner: Cal
                 "insert into _yoyo_migration (migration_hash, migration_id, applied_at_utc)"
                 " select md5(migration_hash), %s, applied_at_utc from _yoyo_migration"
                 " where migration_id = '9999.of-the-future'",
-                [migrate.known()[-1]],
+                [migrations.known()[-1]],
             )
             assert 200 == (await client.get("/health/ready")).status_code
             connection.execute("alter table _yoyo_migration rename applied_at_utc to renamed")

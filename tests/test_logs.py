@@ -15,8 +15,8 @@ import pytest
 from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 
-from todo_api import logs
 from todo_api.app import create_app
+from todo_api.observability import logs
 from todo_api.settings import Settings
 
 from .conftest import User, make_user, talking_to

@@ -13,14 +13,14 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from todo_api import migrate
 from todo_api.__main__ import cli
+from todo_api.postgres import migrations
 
 from .conftest import NewDatabase, as_login
 from .schema import HEADER, dump
 from .service import COMMAND, ROOT, environment, run
 
-NAMES = migrate.known()
+NAMES = migrations.known()
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def connection(database: str) -> Iterator[psycopg.Connection]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the migrations that may be written to."""
     shutil.copytree(ROOT / "migrations", tmp_path / "migrations")
-    monkeypatch.setattr(migrate, "folder", tmp_path.joinpath)
+    monkeypatch.setattr(migrations, "folder", tmp_path.joinpath)
     return tmp_path / "migrations"
 
 
@@ -61,11 +61,11 @@ def test_every_migration_has_a_rollback() -> None:
 
 def test_up_down_up_makes_the_same_schema(empty: str) -> None:
     """Taking all back leaves nothing, and applying all again makes what was there."""
-    migrate.apply(empty, silent)
+    migrations.apply(empty, silent)
     first = dump(empty)
-    migrate.roll_back(empty, NAMES, silent)
+    migrations.roll_back(empty, NAMES, silent)
     assert HEADER.strip() == dump(empty).strip()
-    migrate.apply(empty, silent)
+    migrations.apply(empty, silent)
     assert first == dump(empty)
 
 
@@ -84,9 +84,9 @@ def test_what_was_applied_and_not_marked_is_applied_again(
     before = dump(database)
     connection.execute("insert into users (email) values ('ada@example.org')")
     connection.execute("delete from _yoyo_migration where migration_id = any(%s)", [names])
-    assert names == migrate.pending(database)
-    migrate.apply(database, silent)
-    assert [] == migrate.pending(database)
+    assert names == migrations.pending(database)
+    migrations.apply(database, silent)
+    assert [] == migrations.pending(database)
     assert before == dump(database)
     assert [("ada@example.org",)] == connection.execute("select email from users").fetchall()
 
@@ -96,7 +96,7 @@ def test_a_run_that_is_killed_in_the_middle_blocks_nobody(
 ) -> None:
     """After a SIGKILL amid a statement, nothing of it is left, and the next run does it all."""
     before = dump(database)
-    migrate.roll_back(database, ["0003.create-tasks"], silent)
+    migrations.roll_back(database, ["0003.create-tasks"], silent)
     with connection.transaction():
         connection.execute("lock table users")  # which the foreign key of tasks needs
         with subprocess.Popen(
@@ -105,7 +105,7 @@ def test_a_run_that_is_killed_in_the_middle_blocks_nobody(
             wait_for(connection, "wait_event_type = 'Lock' and query like 'create table%'")
             process.send_signal(signal.SIGKILL)
         wait_for(connection, "application_name like 'todo-api/% migrate'", False)
-    assert ["0003.create-tasks"] == migrate.pending(database)
+    assert ["0003.create-tasks"] == migrations.pending(database)
     assert 0 == run(tmp_path, "migrate", DATABASE_URL=database).returncode
     assert before == dump(database)
 
@@ -133,26 +133,26 @@ def test_a_table_that_stays_locked_is_not_waited_for_long(
     database: str, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Everybody else would queue behind us; the run ends with a sentence instead, and nothing is changed."""
-    monkeypatch.setattr(migrate, "_LIMITS", migrate._LIMITS.replace("10s", "50ms"))
+    monkeypatch.setattr(migrations, "_LIMITS", migrations._LIMITS.replace("10s", "50ms"))
     with connection.transaction():
         connection.execute("select from tasks")
         with pytest.raises(
-            migrate.MigrationError, match=r"^0003\.create-tasks: a table stayed locked by others"
+            migrations.MigrationError, match=r"^0003\.create-tasks: a table stayed locked by others"
         ):
-            migrate.roll_back(database, ["0003.create-tasks"], silent)
-    assert [] == migrate.pending(database)
+            migrations.roll_back(database, ["0003.create-tasks"], silent)
+    assert [] == migrations.pending(database)
 
 
 def test_a_file_that_was_edited_after_it_was_applied_is_refused(folder: Path, empty: str) -> None:
     """The schema would differ from one database to the next, unseen; so the file is named."""
-    migrate.apply(empty, silent)
+    migrations.apply(empty, silent)
     edited = folder / "0002.create-users.sql"
     edited.write_text(edited.read_text().replace("320", "321"))
-    with pytest.raises(migrate.MigrationError, match=r"^0002\.create-users\.sql has changed since"):
-        migrate.apply(empty, silent)
+    with pytest.raises(migrations.MigrationError, match=r"^0002\.create-users\.sql has changed since"):
+        migrations.apply(empty, silent)
     # Taken back, it may be written anew: so one works on a migration that nobody else has yet.
-    migrate.roll_back(empty, NAMES[1:], silent)
-    migrate.apply(empty, silent)
+    migrations.roll_back(empty, NAMES[1:], silent)
+    migrations.apply(empty, silent)
     assert "321" in dump(empty)
 
 
@@ -162,17 +162,17 @@ def test_a_migration_may_do_without_a_transaction(folder: Path, empty: str) -> N
         "-- transactional: false\n"
         "create index concurrently if not exists tasks_completed on tasks (user_id, completed);"
     )
-    migrate.apply(empty, silent)
-    assert [] == migrate.pending(empty)
+    migrations.apply(empty, silent)
+    assert [] == migrations.pending(empty)
     assert "tasks_completed" in dump(empty)
 
 
 def test_a_migration_that_fails_is_named_and_leaves_nothing(folder: Path, empty: str) -> None:
     """What came before it stays."""
     (folder / "9999.fail.sql").write_text("create table half (id int); select 1 / 0;")
-    with pytest.raises(migrate.MigrationError, match=r"^9999\.fail: division by zero$"):
-        migrate.apply(empty, silent)
-    assert ["9999.fail"] == migrate.pending(empty)
+    with pytest.raises(migrations.MigrationError, match=r"^9999\.fail: division by zero$"):
+        migrations.apply(empty, silent)
+    assert ["9999.fail"] == migrations.pending(empty)
     assert "half" not in dump(empty)
 
 
@@ -182,7 +182,7 @@ def test_a_newer_version_s_schema_serves_this_one_too(
     """While versions replace one another, the old one goes on, whatever migrations it does not know."""
     columns = "migration_hash, migration_id, applied_at_utc"
     connection.execute(f"insert into _yoyo_migration ({columns}) values ('', '9999.new', now())".encode())
-    assert [] == migrate.pending(database)
+    assert [] == migrations.pending(database)
     listed = run(tmp_path, "migrations", DATABASE_URL=database)
     assert 0 == listed.returncode
     assert "UTC, by a newer version" in listed.stdout.splitlines()[-1]
@@ -209,11 +209,11 @@ def test_the_command_line_applies_lists_and_takes_back(
     assert all(line.endswith("UTC") for line in command("migrations").splitlines())
     assert "Aborted!" in command("rollback", status=1)
     assert "No applied migration is named 'nix'" in command("rollback", "nix", status=1)
-    assert [] == migrate.pending(empty)
+    assert [] == migrations.pending(empty)
     assert f"Rolling back {NAMES[-1]}\n" == command("rollback", "--yes")
-    assert NAMES[-1:] == migrate.pending(empty)
+    assert NAMES[-1:] == migrations.pending(empty)
     command("rollback", "--yes", NAMES[0])
-    assert NAMES[1:] == migrate.pending(empty)
+    assert NAMES[1:] == migrations.pending(empty)
     command("rollback", "--yes")
     assert "There is nothing to take back.\n" == command("rollback", "--yes")
 

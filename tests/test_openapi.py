@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 from litestar import Litestar
 
-from todo_api import openapi
 from todo_api.__main__ import cli
-from todo_api.problems import KINDS
+from todo_api.http import openapi
+from todo_api.http.problems import KINDS
 
 from .service import ROOT
 

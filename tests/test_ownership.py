@@ -15,7 +15,7 @@ from pglast.enums import A_Expr_Kind, BoolExprType
 from pglast.stream import RawStream
 from pglast.visitors import Visitor
 
-from todo_api import explain
+from todo_api.postgres import explain
 
 from .planner import nodes, numbered, plan
 

@@ -13,7 +13,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from todo_api.pipeline import OverdueError, Pipelines, UnansweredError
+from todo_api.postgres.pipeline import OverdueError, Pipelines, UnansweredError
 from todo_api.queries import Statement
 
 from .conftest import NewDatabase

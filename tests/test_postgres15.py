@@ -9,8 +9,8 @@ from uuid import RFC_4122, UUID
 import psycopg
 import pytest
 
-from todo_api import migrate
 from todo_api.app import create_app
+from todo_api.postgres import migrations
 from todo_api.settings import Settings
 
 from .conftest import User, make_user, talking_to
@@ -57,7 +57,7 @@ def copy(old: str, new: str) -> None:
 def test_ids_tell_their_moment(version: str, request: pytest.FixtureRequest) -> None:
     """Ours and the built-in: version 7, and the time to the microsecond (RFC 9562, sections 5.7 and 6.2)."""
     url = request.getfixturevalue(version).create("ids")
-    migrate.apply(url, say_nothing)
+    migrations.apply(url, say_nothing)
     clock = "(extract(epoch from clock_timestamp()) * 1000000)::bigint"
     made: list[UUID] = []
     with psycopg.connect(url, autocommit=True) as connection:
@@ -77,26 +77,26 @@ def test_ids_tell_their_moment(version: str, request: pytest.FixtureRequest) -> 
 def test_the_function_goes_with_its_migration(fifteen: Server) -> None:
     """Rolled back, nothing of ours is left; applied again, it is there again."""
     url = fifteen.create("rollback")
-    migrate.apply(url, say_nothing)
+    migrations.apply(url, say_nothing)
     assert [("public",)] == query(url, SCHEMAS)
-    migrate.roll_back(url, migrate.known(), say_nothing)
+    migrations.roll_back(url, migrations.known(), say_nothing)
     assert [] == query(url, SCHEMAS)
-    migrate.apply(url, say_nothing)
+    migrations.apply(url, say_nothing)
     assert [("public",)] == query(url, SCHEMAS)
 
 
 async def test_an_upgrade_keeps_everything(fifteen: Server, eighteen: Server) -> None:
     """Dumped from 15 and restored in 18, all tasks are there, new ones come after them, rollback works."""
     old, new = fifteen.create("upgrade"), eighteen.create("upgrade")
-    migrate.apply(old, say_nothing)
+    migrations.apply(old, say_nothing)
     async with talking_to(create_app(Settings(database_url=old))) as client:
         ada = await make_user(client)
         tasks = [await ada.creates(f"Task {number}") for number in range(5)]
     await asyncio.to_thread(copy, old, new)
-    assert [] == migrate.pending(new)
+    assert [] == migrations.pending(new)
     async with talking_to(create_app(Settings(database_url=new))) as client:
         ada = User(client, ada.id)
         tasks.append(await ada.creates("After the upgrade"))
         assert tasks[::-1] == await ada.lists()
-    migrate.roll_back(new, migrate.known(), say_nothing)
+    migrations.roll_back(new, migrations.known(), say_nothing)
     assert [("pg_catalog",)] == query(new, SCHEMAS)

@@ -17,7 +17,7 @@ from psycopg import errors
 from psycopg_pool import PoolTimeout, TooManyRequests
 
 from todo_api.app import create_app
-from todo_api.problems import KINDS, translate
+from todo_api.http.problems import KINDS, translate
 from todo_api.settings import Settings
 
 from .conftest import OPERATIONS, USER_OPERATIONS, NewDatabase, User, assert_problem, make_user, talking_to
@@ -158,7 +158,7 @@ async def test_a_defect_is_logged_and_not_told(
         r"s3cret|tasks\b.*(relation|exist)|sql|select|insert|psycopg|line", response.text, re.I
     )
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert ("find-me", "todo_api.problems") == (vars(record)["request_id"], record.name)
+    assert ("find-me", "todo_api.http.problems") == (vars(record)["request_id"], record.name)
     assert "UndefinedTable" in record.getMessage()
     text = logging.Formatter().format(record)
     assert "Traceback" in text

@@ -12,9 +12,9 @@ import pytest
 import todo_api
 from todo_api import folder
 from todo_api.queries import Statement
-from todo_api.tasks.controller import CREATE_ONCE
-from todo_api.tasks.payloads import Created, Task
-from todo_api.users import User
+from todo_api.resources.tasks.controller import CREATE_ONCE
+from todo_api.resources.tasks.payloads import Created, Task
+from todo_api.resources.users import User
 
 
 def _statements() -> dict[str, Statement[Any]]:

@@ -13,7 +13,7 @@ from pglast import parse_sql
 from pglast.visitors import Visitor
 from psycopg import errors, sql
 
-from todo_api import explain, migrate
+from todo_api.postgres import explain, migrations
 
 from .conftest import as_login
 from .planner import numbered
@@ -108,24 +108,24 @@ def test_a_plain_owner_migrates_and_the_service_gets_its_privileges(
 ) -> None:
     """A role that comes after the schema gets them from the next ``migrate``, which applies nothing else."""
     shutil.copytree(ROOT / "migrations", tmp_path / "migrations")
-    monkeypatch.setattr(migrate, "folder", tmp_path.joinpath)
-    migrate.apply(owned, lambda _: None)
+    monkeypatch.setattr(migrations, "folder", tmp_path.joinpath)
+    migrations.apply(owned, lambda _: None)
     role = new_login()
     service = as_login(owned, role)
     assert [] == _privileges(service)
     hook = tmp_path / "migrations" / "post-apply.sql"
     hook.write_text(hook.read_text().replace("todo_app", role))
     applied: list[str] = []
-    migrate.apply(owned, applied.append)
+    migrations.apply(owned, applied.append)
     assert [] == applied
     assert ("tasks", "select", "") in _privileges(service)
-    assert [] == migrate.pending(service)
+    assert [] == migrations.pending(service)
 
 
 def test_the_service_s_login_is_refused_as_a_migrator(service: psycopg.Connection, database_url: str) -> None:
     """Where MIGRATIONS_DATABASE_URL was forgotten, the server's reason is told."""
-    with pytest.raises(migrate.MigrationError, match="permission denied"):
-        migrate.apply(database_url, lambda _: None)
+    with pytest.raises(migrations.MigrationError, match="permission denied"):
+        migrations.apply(database_url, lambda _: None)
 
 
 def _privileges(url: str) -> list[tuple[str, ...]]:

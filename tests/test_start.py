@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from todo_api import embedded
+from todo_api.postgres import embedded
 from todo_api.settings import SettingsError, load
 
 from .service import COMMAND, ROOT, environment, run, wait_until

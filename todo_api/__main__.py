@@ -13,12 +13,17 @@ import click
 import msgspec
 import psycopg
 
-from todo_api import VERSION, embedded, explain, migrate, openapi, server, settings, start
+from todo_api import VERSION, settings
 from todo_api.app import create_app
-from todo_api.database import conninfo
-from todo_api.metrics import SHARED
+from todo_api.http import openapi
+from todo_api.observability.metrics import SHARED
+from todo_api.postgres import embedded, explain
+from todo_api.postgres import migrations as migrate
+from todo_api.postgres import startup as start
+from todo_api.postgres.database import conninfo
 from todo_api.queries import Statement
-from todo_api.users import ADD, GET, User
+from todo_api.resources.users import ADD, GET, User
+from todo_api.server import processes as server
 
 FIND = Statement("users/find", User)
 LIST = Statement("users/list", User)

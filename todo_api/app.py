@@ -9,17 +9,18 @@ from litestar.plugins import ReceiveRoutePlugin
 from litestar.routes import BaseRoute, HTTPRoute
 from litestar.types import Guard, OnAppInitHandler
 
-from todo_api import problems, settings
-from todo_api.cors import Cors
-from todo_api.database import Database
-from todo_api.documentation import DocumentationController
-from todo_api.edge import Edge
-from todo_api.health import HealthController
-from todo_api.metrics import MeasuredExecutor, Metrics
+from todo_api import settings
+from todo_api.http import problems
+from todo_api.http.cors import Cors
+from todo_api.http.middleware import Edge
+from todo_api.http.requests import StrictRequest
+from todo_api.observability.metrics import MeasuredExecutor, Metrics
+from todo_api.operations.documentation import DocumentationController
+from todo_api.operations.health import HealthController
+from todo_api.postgres.database import Database
 from todo_api.queries import Executor, Queries
-from todo_api.requests import StrictRequest
-from todo_api.tasks.controller import TaskController
-from todo_api.users import UserController
+from todo_api.resources.tasks.controller import TaskController
+from todo_api.resources.users import UserController
 
 
 def create_app(configuration: settings.Settings | None = None, *, guards: Sequence[Guard] = ()) -> Litestar:
@@ -33,7 +34,7 @@ def create_app(configuration: settings.Settings | None = None, *, guards: Sequen
     executor: Executor = MeasuredExecutor(database, metrics)
     on_app_init: list[OnAppInitHandler] = []
     if configuration.opentelemetry:
-        from todo_api.telemetry import Tracing  # which needs an extra
+        from todo_api.observability.traces import Tracing  # which needs an extra
 
         tracing = Tracing()
         executor = tracing.executor(executor)
@@ -57,7 +58,7 @@ def create_app(configuration: settings.Settings | None = None, *, guards: Sequen
         plugins=[EveryMethod()],
         on_app_init=on_app_init,
         logging_config=None,
-        openapi_config=None,  # todo_api.openapi builds the document
+        openapi_config=None,  # todo_api.http.openapi builds the document
     )
     if configuration.cors_allow_origins:
         app.asgi_handler = Cors(app.asgi_handler, configuration.cors_allow_origins)

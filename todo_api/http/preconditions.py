@@ -4,8 +4,8 @@ import re
 from datetime import UTC, datetime
 from hashlib import sha256
 
-from todo_api.moments import encode, exact
-from todo_api.problems import INVALID, Fault, ProblemError
+from todo_api.http.problems import INVALID, Fault, ProblemError
+from todo_api.http.timestamps import encode, exact
 
 _TAG = r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"'
 _TAGS = re.compile(rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*")

@@ -21,9 +21,9 @@ from litestar.params import HeaderParameter, PathParameter
 from litestar.routes import HTTPRoute
 from msgspec import Meta
 
-from todo_api import problems
-from todo_api.problems import KINDS, Kind, Problem
-from todo_api.requests import JSON, struct_of
+from todo_api.http import problems
+from todo_api.http.problems import KINDS, Kind, Problem
+from todo_api.http.requests import JSON, struct_of
 
 Json = dict[str, Any]
 

@@ -11,8 +11,8 @@ from litestar.params import FromPath
 from litestar.response import File
 from swagger_ui_bundle import swagger_ui_path
 
-from todo_api import openapi
-from todo_api.problems import KINDS, NOT_FOUND, Kind, ProblemError
+from todo_api.http import openapi
+from todo_api.http.problems import KINDS, NOT_FOUND, Kind, ProblemError
 
 _SCRIPT = 'SwaggerUIBundle({url: "/schema/openapi.json", dom_id: "#page", deepLinking: true})'
 _ASSETS = {

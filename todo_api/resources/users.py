@@ -7,12 +7,12 @@ from litestar import Controller, get, post
 from litestar.params import JSONBody
 from msgspec import Meta
 
-from todo_api.moments import encode, exact
-from todo_api.openapi import MadeAt, MadeId, document
-from todo_api.problems import EMAIL_TAKEN, USER_NOT_FOUND, ProblemError
+from todo_api.http.answers import Answer
+from todo_api.http.openapi import MadeAt, MadeId, document
+from todo_api.http.problems import EMAIL_TAKEN, USER_NOT_FOUND, ProblemError
+from todo_api.http.requests import PathId, StrictRequest, refuse_parameters
+from todo_api.http.timestamps import encode, exact
 from todo_api.queries import Statement
-from todo_api.requests import PathId, StrictRequest, refuse_parameters
-from todo_api.responses import Answer
 
 Email = Annotated[
     str,

@@ -12,7 +12,15 @@ from litestar import Request
 from litestar.params import PathParameter
 from msgspec import Meta
 
-from todo_api.problems import BAD_REQUEST, INVALID, MALFORMED, TOO_LARGE, UNSUPPORTED, Fault, ProblemError
+from todo_api.http.problems import (
+    BAD_REQUEST,
+    INVALID,
+    MALFORMED,
+    TOO_LARGE,
+    UNSUPPORTED,
+    Fault,
+    ProblemError,
+)
 from todo_api.queries import Queries
 
 T = TypeVar("T", bound=msgspec.Struct)

@@ -18,7 +18,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from todo_api.database import Pool
+from todo_api.postgres.database import Pool
 from todo_api.queries import Executor, Row, Statement
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own variable, read when it is imported

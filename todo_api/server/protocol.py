@@ -11,7 +11,15 @@ from secrets import token_hex
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from todo_api.problems import BAD_REQUEST, HEAD_TOO_LARGE, MEDIA_TYPE, TOO_SLOW, Kind, ProblemError, describe
+from todo_api.http.problems import (
+    BAD_REQUEST,
+    HEAD_TOO_LARGE,
+    MEDIA_TYPE,
+    TOO_SLOW,
+    Kind,
+    ProblemError,
+    describe,
+)
 
 log = logging.getLogger(__name__)
 

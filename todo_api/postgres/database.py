@@ -12,7 +12,7 @@ from psycopg.errors import QueryCanceled, ReadOnlySqlTransaction
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from todo_api import VERSION
-from todo_api.pipeline import OverdueError, Pipelines
+from todo_api.postgres.pipeline import OverdueError, Pipelines
 from todo_api.queries import Row, Statement
 from todo_api.settings import Settings
 

@@ -8,8 +8,8 @@ from time import perf_counter
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from todo_api import logs
-from todo_api.metrics import Metrics
+from todo_api.observability import logs
+from todo_api.observability.metrics import Metrics
 
 _SANE = re.compile(rb"[\x21-\x7e]{1,128}")
 _METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"])

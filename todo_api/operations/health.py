@@ -11,13 +11,13 @@ from litestar.response.base import ASGIResponse
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from psycopg import errors
 
-from todo_api import migrate
-from todo_api.metrics import Metrics
-from todo_api.openapi import document
-from todo_api.problems import SCHEMA_BEHIND, UNAVAILABLE, ProblemError
-from todo_api.requests import StrictRequest
+from todo_api.http.openapi import document
+from todo_api.http.problems import SCHEMA_BEHIND, UNAVAILABLE, ProblemError
+from todo_api.http.requests import StrictRequest
+from todo_api.observability.metrics import Metrics
+from todo_api.postgres import migrations
 
-KNOWN = frozenset(migrate.known())
+KNOWN = frozenset(migrations.known())
 
 _PATIENCE = 2  # seconds; a probe that hangs is taken for a dead service
 
@@ -46,7 +46,7 @@ class HealthController(Controller):
         """
         try:
             async with asyncio.timeout(_PATIENCE):
-                applied = {name for name, _ in await request.queries.all(migrate.APPLIED)}
+                applied = {name for name, _ in await request.queries.all(migrations.APPLIED)}
         except errors.UndefinedTable:
             applied = set()
         except (psycopg.OperationalError, TimeoutError) as error:

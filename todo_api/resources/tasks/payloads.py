@@ -7,10 +7,10 @@ import msgspec
 from litestar.params import HeaderParameter
 from msgspec import UNSET, Meta, UnsetType
 
-from todo_api import conditional
-from todo_api.moments import exact
-from todo_api.openapi import MadeAt, MadeId
-from todo_api.requests import IDEMPOTENCY_KEY, Id
+from todo_api.http import preconditions
+from todo_api.http.openapi import MadeAt, MadeId
+from todo_api.http.requests import IDEMPOTENCY_KEY, Id
+from todo_api.http.timestamps import exact
 
 Title = Annotated[
     str,
@@ -143,7 +143,7 @@ IfMatch = Annotated[
     HeaderParameter(
         name="If-Match",
         description="Change the task only in a version that has one of these tags, or * for any",
-        schema_extra=conditional.SCHEMA,
+        schema_extra=preconditions.SCHEMA,
     ),
 ]
 IfNoneMatch = Annotated[
@@ -151,7 +151,7 @@ IfNoneMatch = Annotated[
     HeaderParameter(
         name="If-None-Match",
         description="Answer 304 where what is current has one of these tags, or * for any",
-        schema_extra=conditional.SCHEMA,
+        schema_extra=preconditions.SCHEMA,
     ),
 ]
 IdempotencyKey = Annotated[

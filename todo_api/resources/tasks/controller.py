@@ -9,12 +9,11 @@ from litestar import Controller, delete, get, patch, post, put
 from litestar.params import JSONBody
 from msgspec import UNSET
 
-from todo_api.conditional import content_tag, is_current, task_tag, versions
-from todo_api.moments import encode
-from todo_api.openapi import document
-from todo_api.problems import KEY_REUSED, TASK_CHANGED, TASK_NOT_FOUND, USER_NOT_FOUND, ProblemError
-from todo_api.queries import Queries, Statement
-from todo_api.requests import (
+from todo_api.http.answers import Answer
+from todo_api.http.openapi import document
+from todo_api.http.preconditions import content_tag, is_current, task_tag, versions
+from todo_api.http.problems import KEY_REUSED, TASK_CHANGED, TASK_NOT_FOUND, USER_NOT_FOUND, ProblemError
+from todo_api.http.requests import (
     JSON,
     MERGE_PATCH,
     PathId,
@@ -23,8 +22,9 @@ from todo_api.requests import (
     read_query,
     refuse_parameters,
 )
-from todo_api.responses import Answer
-from todo_api.tasks.payloads import (
+from todo_api.http.timestamps import encode
+from todo_api.queries import Queries, Statement
+from todo_api.resources.tasks.payloads import (
     Completion,
     IdempotencyKey,
     IfMatch,

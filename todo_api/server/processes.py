@@ -16,9 +16,9 @@ from litestar import Litestar
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from todo_api import logs
 from todo_api.app import create_app
-from todo_api.protocol import BoundedProtocol
+from todo_api.observability import logs
+from todo_api.server.protocol import BoundedProtocol
 from todo_api.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
     """
     listener = _listen(settings.host, settings.port)
     config = uvicorn.Config(
-        "todo_api.server:application",
+        "todo_api.server.processes:application",
         factory=True,
         workers=settings.workers,
         http=BoundedProtocol,

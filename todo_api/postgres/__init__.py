@@ -1,0 +1,1 @@
+"""PostgreSQL: pool, pipeline, migrations, the embedded server. Knows no HTTP."""

@@ -1,0 +1,1 @@
+"""uvicorn: processes, shutdown, protocol limits. Knows no routes."""
