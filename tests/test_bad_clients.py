@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from todo_api.server.protocol import ARRIVAL_LIMIT, HEAD_LIMIT
+from todo_api.http.problems import ARRIVAL_LIMIT, HEAD_LIMIT
 
 from .service import Service, serving
 

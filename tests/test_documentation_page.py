@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from todo_api.http.problems import KINDS
+from todo_api.http.problems import problem_types
 
 from .browser import CHROMIUM, Page, browsing
 from .conftest import NewDatabase, assert_problem
@@ -113,8 +113,8 @@ async def test_there_are_no_other_pages(path: str, client: httpx.AsyncClient) ->
 async def test_a_problems_type_leads_to_its_explanation(client: httpx.AsyncClient) -> None:
     """The type of each problem is the address of a page about it, and one page lists them all."""
     index = (await client.get("/problems")).text
-    for kind in KINDS:
-        response = await client.get(kind.type)
+    for kind in problem_types():
+        response = await client.get(kind.uri)
         assert 200 == response.status_code
         assert f"<h1>{kind.title}</h1>" in response.text
-        assert f'<a href="{kind.type}">' in index
+        assert f'<a href="{kind.uri}">' in index

@@ -140,7 +140,10 @@ async def test_every_answer_is_safe_to_show(ada: User, method: str, path: str, b
 
 
 ORIGIN = "https://app.example"
-EXPOSED = {"ETag", "Link", "Location", "Retry-After", "X-Request-Id", "Idempotency-Replayed"}
+EXPOSED = {
+    *("Accept-Patch", "Allow", "ETag", "Idempotency-Replayed"),
+    *("Link", "Location", "Retry-After", "X-Request-Id"),
+}
 
 
 @pytest.fixture
@@ -229,6 +232,7 @@ async def test_a_preflight(cors: httpx.AsyncClient, ada: User) -> None:
         given["access-control-allow-methods"].split(", ")
     )
     expected = {"content-type", "idempotency-key", "if-match", "if-none-match", "x-request-id"}
+    expected |= {"traceparent", "tracestate"}
     assert expected <= set(given["access-control-allow-headers"].lower().split(", "))
     assert int(given["access-control-max-age"]) > 0
 

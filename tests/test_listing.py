@@ -233,7 +233,7 @@ async def test_a_wrong_parameter_is_named(ada: User, name: str, value: str) -> N
     response = await ada.client.get(f"{ada.tasks}?{name}={value}")
     problem = assert_problem(response, 422, "invalid-request")
     assert [name] == [fault["parameter"] for fault in problem["errors"]]
-    assert problem["errors"][0]["detail"].startswith("Expected: ")
+    assert problem["errors"][0]["detail"].startswith("Must be ")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from litestar import Litestar
 
 from todo_api.__main__ import cli
 from todo_api.http import openapi
-from todo_api.http.problems import KINDS
+from todo_api.http.problems import problem_types
 
 from .service import ROOT
 
@@ -103,8 +103,8 @@ def test_every_error_is_a_problem(document: Json) -> None:
 
 def test_every_problem_is_explained(document: Json) -> None:
     """The introduction lists every problem by its type."""
-    for kind in KINDS:
-        assert f"| [{kind.type}]({kind.type}) | {kind.status} |" in document["info"]["description"]
+    for kind in problem_types():
+        assert f"| [{kind.uri}]({kind.uri}) | {kind.status_code} |" in document["info"]["description"]
 
 
 def test_every_example_is_valid(document: Json) -> None:

@@ -17,7 +17,8 @@ from psycopg import errors
 from psycopg_pool import PoolTimeout, TooManyRequests
 
 from todo_api.app import create_app
-from todo_api.http.problems import KINDS, translate
+from todo_api.http.errors import translate
+from todo_api.http.problems import problem_types
 from todo_api.settings import Settings
 
 from .conftest import OPERATIONS, USER_OPERATIONS, NewDatabase, User, assert_problem, make_user, talking_to
@@ -63,10 +64,14 @@ def assert_told_to_retry(response: httpx.Response, slug: str) -> None:
 
 def test_each_kind_of_problem_is_its_own() -> None:
     """A type is a stable relative URI, with a title and a sentence that a person can act on."""
-    assert len(KINDS) == len({kind.type for kind in KINDS}) == len({kind.title for kind in KINDS})
-    for kind in KINDS:
-        assert re.fullmatch(r"/problems/[a-z]+(-[a-z]+)*", kind.type)
-        assert 400 <= kind.status <= 599
+    assert (
+        len(problem_types())
+        == len({kind.uri for kind in problem_types()})
+        == len({kind.title for kind in problem_types()})
+    )
+    for kind in problem_types():
+        assert re.fullmatch(r"/problems/[a-z]+(-[a-z]+)*", kind.uri)
+        assert 400 <= kind.status_code <= 599
         assert kind.detail.endswith(".")
 
 
@@ -149,7 +154,7 @@ async def test_a_defect_is_logged_and_not_told(
     admin: psycopg.Connection, owner: User, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The client learns the request's id only, and the log the stack, but nothing that a client sent."""
-    admin.execute("drop table tasks")
+    admin.execute("alter table tasks rename column title to name")
     response = await owner.client.post(
         owner.tasks, json={"title": "s3cret"}, headers={"X-Request-Id": "find-me"}
     )
@@ -158,8 +163,8 @@ async def test_a_defect_is_logged_and_not_told(
         r"s3cret|tasks\b.*(relation|exist)|sql|select|insert|psycopg|line", response.text, re.I
     )
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert ("find-me", "todo_api.http.problems") == (vars(record)["request_id"], record.name)
-    assert "UndefinedTable" in record.getMessage()
+    assert ("find-me", "todo_api.http.errors") == (vars(record)["request_id"], record.name)
+    assert "UndefinedColumn" in record.getMessage()
     text = logging.Formatter().format(record)
     assert "Traceback" in text
     assert "s3cret" not in text
@@ -206,7 +211,8 @@ async def test_times_and_dates_do_not_hang_on_the_server(
         (errors.UniqueViolation(), "email-taken"),
         (errors.ForeignKeyViolation(), "user-not-found"),
         (errors.NotNullViolation(), "internal-error"),
-        (errors.UndefinedTable(), "internal-error"),
+        (errors.UndefinedTable(), "unavailable"),
+        (errors.UndefinedColumn(), "internal-error"),
         (errors.InsufficientPrivilege(), "internal-error"),
         (errors.NumericValueOutOfRange(), "internal-error"),
         (ZeroDivisionError(), "internal-error"),
@@ -215,4 +221,4 @@ async def test_times_and_dates_do_not_hang_on_the_server(
 )
 def test_what_the_database_says(error: Exception, slug: str) -> None:
     """What passes by itself is worth a retry; what is nobody's fault but ours is a defect."""
-    assert f"/problems/{slug}" == translate(error).kind.type
+    assert f"/problems/{slug}" == translate(error).uri

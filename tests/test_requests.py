@@ -51,7 +51,6 @@ NESTED = {
     "object": b'{"title":' + b'{"a":' * 1000 + b"1" + b"}" * 1000 + b"}",
 }
 MISFITS = {
-    "null": b"null",
     "array": b'[{"title":"x"}]',
     "string": b'"x"',
     "number": b"7",
@@ -198,10 +197,58 @@ async def test_a_title_of_64_kib_is_refused_in_no_time(ada: User, title: str) ->
     assert_problem(response, 422, "invalid-request")
 
 
-async def test_the_last_of_two_equal_names_counts(ada: User) -> None:
-    """As in most readers of JSON (RFC 8259, section 4)."""
-    response = await ada.client.post(ada.tasks, content=b'{"title":"x","title":"y"}', headers=JSON)
-    assert (201, "y") == (response.status_code, response.json()["title"])
+@pytest.mark.parametrize(
+    ("body", "pointers"),
+    [
+        (b'{"title":"x","title":"y"}', ["/title"]),
+        (b'{"title":1,"title":"y"}', ["/title"]),
+        (b'{"title":"x","t\\u0069tle":"y"}', ["/title"]),
+        (b'{"title":"x","completed":true,"title":"x","completed":true}', ["/title", "/completed"]),
+    ],
+)
+@pytest.mark.parametrize(("method", "path"), WITH_BODY[1:4])
+async def test_a_repeated_member_is_refused(
+    ada: User, method: str, path: str, body: bytes, pointers: list[str]
+) -> None:
+    """Readers of JSON disagree about which one counts (RFC 8259, section 4), so neither does."""
+    response = await send(ada, method, path, content=body, headers=JSON)
+    errors = assert_problem(response, 422, "invalid-request")["errors"]
+    assert pointers == [fault["pointer"] for fault in errors]
+
+
+async def test_a_title_may_contain_json(ada: User) -> None:
+    """Only members of the body itself can be repeated."""
+    title = '{"title":"x","title":"y"}'
+    assert title == (await ada.creates(title, description="a:b:c:d"))["title"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip", "x"])
+@pytest.mark.parametrize(("method", "path"), WITH_BODY)
+async def test_an_encoded_body_is_refused(ada: User, method: str, path: str, coding: str) -> None:
+    """415 says in Accept-Encoding that a body must not be encoded (RFC 9110, 12.5.3)."""
+    headers = JSON | {"Content-Encoding": coding}
+    response = await send(ada, method, path, content=b'{"title":"x","email":"a@b"}', headers=headers)
+    assert_problem(response, 415, "unsupported-media-type")
+    assert "identity" == response.headers["accept-encoding"]
+
+
+async def test_a_body_that_is_said_not_to_be_encoded(ada: User) -> None:
+    """`identity` means no encoding, in any case."""
+    headers = JSON | {"Content-Encoding": "Identity"}
+    assert 201 == (await ada.client.post(ada.tasks, content=b'{"title":"x"}', headers=headers)).status_code
+
+
+async def test_patch_says_what_it_takes(ada: User) -> None:
+    """Accept-Patch names the media types on OPTIONS and on a 415 of PATCH, and nowhere else (RFC 5789)."""
+    both = "application/json, application/merge-patch+json"
+    task = await ada.creates()
+    for path, expected in {ada.path(task): both, ada.path(task) + "/complete": "application/json"}.items():
+        assert expected == (await ada.client.options(path)).headers["accept-patch"]
+        refused = await ada.client.patch(path, content="x", headers={"Content-Type": "text/plain"})
+        assert (415, expected) == (refused.status_code, refused.headers["accept-patch"])
+    assert "accept-patch" not in (await ada.client.options(ada.tasks)).headers
+    refused = await ada.client.post(ada.tasks, content="x", headers={"Content-Type": "text/plain"})
+    assert "accept-patch" not in refused.headers
 
 
 ODD_IDS = [
@@ -248,6 +295,13 @@ async def test_an_id_that_is_no_uuid(ada: User, method: str, path: str, body: An
         response = await ada.client.request(method, url, json=body)
         assert 404 == response.status_code, (url, response.text)
         assert method == "HEAD" or assert_problem(response, 404, "not-found")
+
+
+@pytest.mark.parametrize(("path", "name"), [("/api/nope/tasks", "user_id"), ("/api/{id}/tasks/7", "task_id")])
+async def test_a_malformed_id_is_named(ada: User, path: str, name: str) -> None:
+    """The detail says which id is no UUID."""
+    problem = assert_problem(await ada.client.get(path.format(id=ada.id)), 404, "not-found")
+    assert problem["detail"].startswith(f"The {name} in the path ")
 
 
 async def test_an_id_in_upper_case(ada: User) -> None:
@@ -302,4 +356,17 @@ async def test_a_client_that_leaves_in_mid_body(
     await app(scope, receive, send)
     assert 400 == sent[0]["status"]
     assert [] == [record for record in caplog.records if record.levelname == "ERROR"]
+    assert [] == await ada.lists()
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "slug"),
+    [("Idempotency-Key", 422, "invalid-request"), ("Content-Type", 415, "unsupported-media-type")],
+)
+async def test_a_header_that_may_come_once(ada: User, name: str, status: int, slug: str) -> None:
+    """Two lines of it are refused, even if they are equal, and nothing is created."""
+    value = {"Idempotency-Key": "k", "Content-Type": "application/json"}[name]
+    others = [item for item in JSON.items() if item[0] != name]
+    headers = [*others, (name, value), (name, value)]
+    assert_problem(await ada.client.post(ada.tasks, content=b'{"title":"x"}', headers=headers), status, slug)
     assert [] == await ada.lists()

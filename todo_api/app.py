@@ -5,20 +5,20 @@ from contextlib import asynccontextmanager
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
-from litestar.plugins import ReceiveRoutePlugin
-from litestar.routes import BaseRoute, HTTPRoute
 from litestar.types import Guard, OnAppInitHandler
 
 from todo_api import settings
-from todo_api.http import problems
+from todo_api.http import errors
+from todo_api.http.bodies import StrictRequest
 from todo_api.http.cors import Cors
-from todo_api.http.middleware import Edge
-from todo_api.http.requests import StrictRequest
+from todo_api.http.methods import CompleteMethods
+from todo_api.http.middleware import RequestMiddleware
 from todo_api.observability.metrics import MeasuredExecutor, Metrics
 from todo_api.operations.documentation import DocumentationController
 from todo_api.operations.health import HealthController
 from todo_api.postgres.database import Database
 from todo_api.queries import Executor, Queries
+from todo_api.resources.request import ResourceRequest
 from todo_api.resources.tasks.controller import TaskController
 from todo_api.resources.users import UserController
 
@@ -47,35 +47,25 @@ def create_app(configuration: settings.Settings | None = None, *, guards: Sequen
 
     app = Litestar(
         route_handlers=[
-            Router("/", route_handlers=[UserController, TaskController], guards=guards),
+            Router(
+                "/",
+                route_handlers=[UserController, TaskController],
+                guards=guards,
+                request_class=ResourceRequest,
+            ),
             HealthController,
             DocumentationController,
         ],
         state=State({"queries": Queries(executor), "metrics": metrics}),
         lifespan=[lifespan],
         request_class=StrictRequest,
-        exception_handlers={Exception: problems.respond},
-        plugins=[EveryMethod()],
+        exception_handlers={Exception: errors.respond},
+        plugins=[CompleteMethods()],
         on_app_init=on_app_init,
         logging_config=None,
         openapi_config=None,  # todo_api.http.openapi builds the document
     )
     if configuration.cors_allow_origins:
         app.asgi_handler = Cors(app.asgi_handler, configuration.cors_allow_origins)
-    app.asgi_handler = Edge(app.asgi_handler, metrics, access_log=configuration.access_log)
+    app.asgi_handler = RequestMiddleware(app.asgi_handler, metrics, access_log=configuration.access_log)
     return app
-
-
-class EveryMethod(ReceiveRoutePlugin):
-    """Has HEAD answered wherever GET is, and leaves OPTIONS to the exception handler.
-
-    Litestar's own OPTIONS handler names the first method of a path only; its 405 names them all.
-    """
-
-    def receive_route(self, route: BaseRoute) -> None:
-        """Complete the methods of a route that was just registered."""
-        if isinstance(route, HTTPRoute):
-            handlers = route.route_handler_map
-            handlers.pop("OPTIONS")
-            if "GET" in handlers:
-                handlers["HEAD"] = handlers["GET"]

@@ -1,15 +1,16 @@
--- Changes a task and returns the row, or no row where there is no such task or it has changed since.
+-- Changes a task. Returns the row, or no row if there is no such task or a condition on its version fails.
 --
---   user_id           whose task
---   task_id           which one
+--   user_id           owner
+--   task_id           task
 --   title             1 to 200 characters, trimmed; null keeps it
---   keep_description  true keeps it, whatever the next parameter says
+--   keep_description  true keeps the description, whatever the next parameter is
 --   description       at most 1000 characters, or null to clear it
---   completed         whether it is done; null keeps it
---   if_match          only where updated_at is one of these moments; null asks for none
+--   completed         new value; null keeps it
+--   if_match          change only if updated_at is one of these; null for any
+--   if_none_match     change only if updated_at is none of these; null for any
 --
--- updated_at grows even where the clock stands still or steps back: it is the entity tag. The way
--- by UTC is immutable, which timestamptz + interval is not: Citus refuses that of a column here.
+-- updated_at is the entity tag, so it grows with each change, even if the clock stands still or steps back.
+-- The conversion to UTC makes the sum immutable; Citus refuses the plain timestamptz + interval here.
 -- Served by tasks_pkey (user_id, id).
 update tasks set
     title = coalesce(%(title)s, title),
@@ -23,6 +24,7 @@ where
     user_id = %(user_id)s
     and id = %(task_id)s
     and (%(if_match)s::timestamptz[] is null or updated_at = any(%(if_match)s))
+    and (%(if_none_match)s::timestamptz[] is null or updated_at <> all(%(if_none_match)s))
 returning
     id,
     user_id,

@@ -1,19 +1,19 @@
-"""The answer of a handler that has its body as bytes already."""
+"""The response of a handler whose body is encoded already."""
 
 from litestar.types import Receive, Scope, Send
 
 
 class Answer:
-    """Sends one JSON response, or one without a body.
+    """One JSON response, or one without a body, as an ASGI application.
 
-    Litestar takes any ASGI application for an answer. Its own ``ASGIResponse`` keeps headers in a
-    structure that can still be changed, which costs a sixth of the framework's time for a request.
+    Litestar's own ``ASGIResponse`` keeps its headers in a structure that can still be changed, which costs
+    a sixth of the framework's time for a request.
     """
 
     __slots__ = ("_body", "_headers", "_status")
 
     def __init__(self, body: bytes = b"", *, status: int = 200, **headers: str) -> None:
-        """``headers`` by their names, with ``_`` for ``-``; an empty one is left out."""
+        """Write ``-`` in a header's name as ``_``. A header with an empty value is left out."""
         self._status = status
         self._body = body
         self._headers = [
@@ -26,6 +26,6 @@ class Answer:
             self._headers.append((b"content-length", b"%d" % len(body)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send the response."""
         await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
         await send({"type": "http.response.body", "body": self._body, "more_body": False})

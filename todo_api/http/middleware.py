@@ -1,4 +1,4 @@
-"""What every request gets, also those that no route takes: an id, safe headers, a log line, a count."""
+"""What every request gets, even one that no route takes: a request id, safe headers, a log line, metrics."""
 
 import re
 from itertools import count
@@ -8,6 +8,7 @@ from time import perf_counter
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from todo_api.http.headers import combine
 from todo_api.observability import logs
 from todo_api.observability.metrics import Metrics
 
@@ -17,38 +18,39 @@ _NOSNIFF = (b"x-content-type-options", b"nosniff")
 _NO_CACHE = (b"cache-control", b"no-cache")
 
 
-class Edge:
-    """Wraps the whole application, since middleware does not see a 404 or 405 of the router.
+class RequestMiddleware:
+    """Wraps the whole application: Litestar's own middleware runs after routing and misses its 404 and 405.
 
-    ``unmatched`` stands for the route that they lack, and ``other`` for a method that RFC 9110 and
-    RFC 5789 do not know: what clients make up becomes no label and no log field.
+    In logs and metrics, ``unmatched`` stands for the route of a request that matches none, and ``other`` for
+    a method that RFC 9110 and RFC 5789 do not define. So a client cannot invent labels.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, *, access_log: bool) -> None:
         self._app = app
         self._metrics = metrics
         self._access_log = access_log
-        # Unique without asking the kernel for each: random for this process, then counted.
+        # Unique ids without a system call for each: a random prefix of this process, and a counter.
         self._prefix = token_hex(8)
         self._count = count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Give the request an id, its response the headers, and tell of it once it has ended."""
+        """Read the headers, answer, and record the request when the response has ended."""
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
         started = perf_counter()
-        for name, value in scope["headers"]:
-            if name == b"x-request-id" and _SANE.fullmatch(value):
-                request_id = value.decode("ascii")
-                break
+        fields = combine(list(scope["headers"]))
+        sent = fields.get(b"x-request-id")
+        if sent is not None and _SANE.fullmatch(sent):
+            request_id = sent.decode("ascii")
         else:
             request_id = f"{self._prefix}{next(self._count):016x}"
+        scope["state"]["fields"] = fields
         scope["state"]["request_id"] = request_id
         logs.request_id.set(request_id)
-        if _has_another_name(scope["path"], scope["raw_path"]):
-            scope["path"] = "/\0"  # routes nowhere
-        status = 500  # what the server answers where no response began
+        if _is_alias(scope["path"], scope["raw_path"]):
+            scope["path"] = "/\0"  # matches no route
+        status = 500  # what the server answers if no response begins
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -76,6 +78,6 @@ class Edge:
                 logs.access(method, route, status, seconds, scope["raw_path"])
 
 
-def _has_another_name(path: str, raw_path: bytes) -> bool:
-    """Whether the router would take the path for that of a resource that has a plainer name."""
+def _is_alias(path: str, raw_path: bytes) -> bool:
+    """Whether the router would match a path that is another spelling of a resource's path."""
     return (path.endswith("/") and path != "/") or "//" in path or b"%2f" in raw_path.lower()

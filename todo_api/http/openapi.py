@@ -1,117 +1,79 @@
-"""The OpenAPI 3.1 document, built from the routes: from their decorators, types and docstrings.
+"""The OpenAPI 3.1 document, built from the routes: their decorators, type annotations and docstrings.
 
-Litestar's own generator is not asked: it knows neither links nor the headers of an error, and
-shows other schemas than msgspec checks.
+Litestar's own generator lacks links and the headers of errors, and its schemas are not what msgspec checks.
+
+A route's decorator describes what its types do not: ``summary``, ``raises`` (problem types),
+``response_headers``, and in ``opt`` ``request_headers``, ``query`` (the Struct of its parameters),
+``body_types`` (media types) and ``example`` (of a body). The return annotation ``Annotated[Answer, Task]``
+names the type of the body. A controller's ``opt["raises"]`` adds the problems that all its operations share.
 """
 
 import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from functools import lru_cache
 from http import HTTPStatus
 from importlib.metadata import metadata
-from inspect import getdoc, getmodule
-from typing import Annotated, Any, NamedTuple
-from uuid import UUID
+from inspect import cleandoc, getdoc, getmodule
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 from litestar import Litestar
+from litestar.datastructures import ResponseHeader
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import HeaderParameter, PathParameter
+from litestar.params import PathParameter
 from litestar.routes import HTTPRoute
-from msgspec import Meta
 
-from todo_api.http import problems
-from todo_api.http.problems import KINDS, Kind, Problem
-from todo_api.http.requests import JSON, struct_of
+from todo_api.http.bodies import JSON, struct_of
+from todo_api.http.headers import ACCEPT_PATCH, ALLOW, ETAG, REQUEST_ID, RETRY_AFTER
+from todo_api.http.preconditions import IF_NONE_MATCH
+from todo_api.http.problems import (
+    MEDIA_TYPE,
+    BodyTooLarge,
+    InternalError,
+    InvalidRequest,
+    MalformedBody,
+    NotFound,
+    Problem,
+    ProblemDetails,
+    UnsupportedMediaType,
+    problem_types,
+)
 
 Json = dict[str, Any]
-
-_WITH_BODY = (problems.MALFORMED, problems.TOO_LARGE, problems.UNSUPPORTED, problems.INVALID)
-# What only the service writes.
-MadeId = Annotated[UUID, Meta(extra_json_schema={"readOnly": True})]
-MadeAt = Annotated[
-    datetime,
-    Meta(tz=True, description="In UTC, with microseconds", extra_json_schema={"readOnly": True}),
-]
+Kinds = Iterable[type[Problem]]
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-_REQUEST_ID = "X-Request-Id"
+_WITH_BODY = (MalformedBody, BodyTooLarge, UnsupportedMediaType, InvalidRequest)
+_EXAMPLE_ID = "5f0c1ea2b4d94b0f8e1d7c3a6b9f2e10"
 
-_ABOUT = """\
+_INTRODUCTION = """\
 {summary}
 
-**Errors.** Each is `application/problem+json` (RFC 9457). `type` stays the same from one occurrence to
-the next and is the address of a page that explains it; `detail` is a sentence for a person; `errors` says
-what is wrong with a request and where: a `pointer` into the body (RFC 6901), a `parameter` of the query or
-a `header`. `request_id` finds the log line. A method that a path does not have is a 405 with `Allow`.
+**Errors** are `application/problem+json` (RFC 9457). `type` identifies the kind of error and is the address
+of a page that explains it. `detail` is a sentence for a person. `errors` lists every fault of a request, with
+a `pointer` into the body (RFC 6901), a query `parameter` or a `header`. `request_id` finds the log line. A
+method that a path does not support is a 405 with `Allow`.
 
 | `type` | status | |
 | --- | --- | --- |
 {kinds}
 
-**Conditional requests.** A task has a strong `ETag`. Send it as `If-None-Match` to be answered 304 while
-nothing has changed, and as `If-Match` to change the task only as you know it: 412 where somebody else was
-faster.
+**Conditional requests.** A task has a strong `ETag`. Send it in `If-None-Match` to get a 304 while the task
+is unchanged. Send it in `If-Match` to change the task only if nobody else has: otherwise the answer is 412.
 
-**Retries.** `Idempotency-Key` makes the creation of a task safe to repeat. A 503 says in `Retry-After` when
-to try again.
+**Retries.** Send an `Idempotency-Key` and a retried create runs only once. After a 503, wait for the seconds
+in `Retry-After`.
 
-**Pages.** A list that goes on names its next page in `Link` with `rel="next"`; follow it as it is.
+**Pages.** If a list has more tasks, `Link` with `rel="next"` is the address of the next page.
 
-`HEAD` answers wherever `GET` does, `OPTIONS` names the methods of a path. Times are RFC 3339, in UTC.
+`HEAD` works wherever `GET` does, and `OPTIONS` lists the methods of a path. Send an `X-Request-Id` of 1 to
+128 visible ASCII characters to choose the request's id. Timestamps are RFC 3339, in UTC.
 """
-
-# Those that a response may lack are told by False.
-_HEADERS = {
-    "ETag": ("The version of what is answered, for `If-None-Match` and `If-Match`", True),
-    "Location": ("The path of what was created", True),
-    "Link": ('The next page, as `</…>; rel="next"` (RFC 8288); the last page has none', False),
-    "Retry-After": ("After how many seconds to try again", True),
-    "Idempotency-Replayed": (
-        "`true` where the request was repeated, so that nothing was created again",
-        False,
-    ),
-    _REQUEST_ID: ("The request's id, which its log lines have too", True),
-}
-
-
-class Operation(NamedTuple):
-    """What a decorator says of its handler's answers."""
-
-    summary: str
-    status: int
-    model: Any
-    kinds: tuple[Kind, ...]
-    example: Json | None
-    headers: tuple[str, ...]
-
-
-def document(
-    summary: str,
-    status: int,
-    model: Any,
-    *kinds: Kind,
-    example: Json | None = None,
-    headers: tuple[str, ...] = (),
-    **options: Any,
-) -> Json:
-    """The keyword arguments of a route decorator that document its handler.
-
-    ``model`` is the type of the body on success, ``kinds`` are the problems that neither the
-    parameters nor the body of a request imply, ``example`` is one of such a body, ``headers`` are
-    those of the success. Any further option is handed on.
-    """
-    return {
-        "status_code": status,
-        "operation": Operation(summary, status, model, kinds, example, headers),
-        **options,
-    }
 
 
 @lru_cache(maxsize=1)
 def build(app: Litestar) -> Json:
-    """The document of every route that does not opt out by ``include_in_schema=False``; made once."""
+    """The document of every route without ``include_in_schema=False``. It is built once."""
     return _Builder(app).document
 
 
@@ -120,91 +82,66 @@ class _Builder:
         self.schemas: Json = {}
         self.responses: Json = {}
         self.examples: Json = {}
-        self.tags: dict[str, str | None] = {}
+        self.headers: Json = {}
+        self.tags: dict[str, str] = {}
         paths: dict[str, Json] = {}
-        for path, method, handler in sorted(
-            _documented(app), key=lambda each: (each[0], _METHODS.index(each[1]))
-        ):
-            paths.setdefault(path, {})[method.lower()] = self.operation(path, handler)
+        routes = sorted(_documented(app), key=lambda each: (each[0], _METHODS.index(each[1])))
+        for path, method, handler in routes:
+            paths.setdefault(path, {})[method.lower()] = self.operation(path, method, handler)
         _link(paths)
         about = metadata("todo-api")
         kinds = "\n".join(
-            f"| [{kind.type}]({kind.type}) | {kind.status} | {kind.title}. {kind.detail} |" for kind in KINDS
+            f"| [{kind.uri}]({kind.uri}) | {kind.status_code} | {kind.title}. {kind.detail} |"
+            for kind in problem_types()
         )
         self.document = {
             "openapi": "3.1.0",
             "info": {
                 "title": about["Name"],
                 "version": about["Version"],
-                "description": _ABOUT.format(summary=about["Summary"], kinds=kinds),
+                "description": _INTRODUCTION.format(summary=about["Summary"], kinds=kinds),
                 "license": {"name": "MIT", "identifier": "MIT"},
             },
             "servers": [{"url": "/"}],
             "tags": [{"name": name, "description": text} for name, text in self.tags.items()],
             "paths": paths,
             "components": {
-                "schemas": dict(sorted(self.schemas.items())),
-                "responses": dict(sorted(self.responses.items())),
-                "examples": dict(sorted(self.examples.items())),
-                "headers": {
-                    name: {"description": text, "required": always, "schema": {"type": "string"}}
-                    for name, (text, always) in _HEADERS.items()
-                },
-                "parameters": {
-                    _REQUEST_ID: {
-                        "name": _REQUEST_ID,
-                        "in": "header",
-                        "description": "An id for the request: 1 to 128 visible ASCII characters are "
-                        "sent back, anything else is replaced",
-                        "schema": {"type": "string"},
-                    }
-                },
+                name: dict(sorted(getattr(self, name).items()))
+                for name in ("schemas", "responses", "examples", "headers")
             },
         }
 
-    def operation(self, path: str, handler: HTTPRouteHandler) -> Json:
-        """One operation; its responses include all that its parameters and its body imply."""
-        operation: Operation = handler.opt["operation"]
+    def operation(self, path: str, method: str, handler: HTTPRouteHandler) -> Json:
+        """One operation, with the problems that its declaration names or implies."""
         tags = handler.resolve_tags()
-        self.tags |= dict.fromkeys(tags, _about_controller(handler))
-        parameters = list(self.parameters(handler))
+        self.tags |= dict.fromkeys(tags, _controller_docstring(handler))
+        parameters = [
+            *_path_parameters(handler),
+            *_header_parameters(handler),
+            *self.query_parameters(handler),
+        ]
         described: Json = {
             "tags": tags,
-            "summary": operation.summary,
-            "description": getdoc(handler.fn),
+            "summary": handler.summary,
+            "description": cleandoc(handler.fn.__doc__ or ""),
             "operationId": handler.handler_name,
-            "parameters": [*parameters, {"$ref": f"#/components/parameters/{_REQUEST_ID}"}],
+            "parameters": parameters,
         }
-        kinds = [*operation.kinds, problems.DEFECT]
-        if "request" in handler.parsed_fn_signature.parameters:  # by which it asks the database
-            kinds += (problems.UNAVAILABLE, problems.TIMED_OUT)
-        places = {parameter["in"] for parameter in parameters}
-        if "path" in places:
-            kinds.append(problems.NOT_FOUND)
-        if handler.resolve_before_request():  # it refuses parameters that there are not
-            kinds.append(problems.INVALID)
+        kinds = [*(handler.raises or ()), *handler.opt.get("raises", ()), InternalError]
+        if any(parameter["in"] == "path" for parameter in parameters):
+            kinds.append(NotFound)
         if handler.parsed_data_field:
-            described["requestBody"] = self.body(handler, operation.example)
+            described["requestBody"] = self.body(handler)
             kinds += _WITH_BODY
-        responses = {operation.status: self.success(operation)}
-        if any(parameter["name"] == "If-None-Match" for parameter in parameters):
-            responses[304] = {"description": "What the client has is current", "headers": _headers("ETag")}
-        responses |= {status: self.problem(path, status, kinds) for status in {kind.status for kind in kinds}}
+        responses = {handler.status_code: self.success(handler)}
+        if method == "GET" and IF_NONE_MATCH in handler.opt.get("request_headers", ()):
+            responses[304] = {"description": HTTPStatus(304).phrase, "headers": self.header_refs(ETAG)}
+        for status in {kind.status_code for kind in kinds}:
+            responses[status] = self.problem(path, method, status, kinds)
         return described | {"responses": {str(status): responses[status] for status in sorted(responses)}}
 
-    def parameters(self, handler: HTTPRouteHandler) -> Iterator[Json]:
-        """Path and header parameters from the signature, those of the query from its Struct."""
-        for field in handler.parsed_fn_signature.parameters.values():
-            place = field.kwarg_definition
-            if isinstance(place, PathParameter | HeaderParameter):
-                pattern = {"pattern": place.pattern} if place.pattern else {}
-                yield {
-                    "name": place.name or field.name,
-                    "in": place.param_type.value,
-                    "description": place.description,
-                    "required": field.is_required,
-                    "schema": {"type": "string"} | pattern | (place.schema_extra or {}),
-                }
+    def query_parameters(self, handler: HTTPRouteHandler) -> Iterator[Json]:
+        """The fields of the Struct that the handler reads its query into."""
         query = handler.opt.get("query")
         for parameter in msgspec.structs.fields(query) if query else ():
             schema = self.schema(parameter.type)
@@ -217,48 +154,58 @@ class _Builder:
                 "schema": schema | default,
             }
 
-    def body(self, handler: HTTPRouteHandler, example: Json | None) -> Json:
-        """The request body, which may be left out where the handler has a default for it."""
+    def body(self, handler: HTTPRouteHandler) -> Json:
+        """The request body, which is optional if the handler has a default for it."""
         field = handler.parsed_data_field
-        assert field is not None and example is not None
-        content = {"schema": self.schema(struct_of(field.annotation)), "example": example}
+        assert field is not None
+        content = {"schema": self.schema(struct_of(field.annotation)), "example": handler.opt["example"]}
         media_types = handler.opt.get("body_types", (JSON,))
         return {"required": field.is_required, "content": dict.fromkeys(media_types, content)}
 
-    def success(self, operation: Operation) -> Json:
-        """The one response that is no problem."""
+    def success(self, handler: HTTPRouteHandler) -> Json:
+        """The response that is no problem."""
         response: Json = {
-            "description": HTTPStatus(operation.status).phrase,
-            "headers": _headers(*operation.headers),
+            "description": HTTPStatus(handler.status_code).phrase,
+            "headers": self.header_refs(*handler.resolve_response_headers()),
         }
-        if operation.model is not None:
-            media_type = "text/plain" if operation.model is str else JSON
-            response["content"] = {media_type: {"schema": self.schema(operation.model)}}
+        if (model := _model(handler)) is not None:
+            media_type = "text/plain" if model is str else JSON
+            response["content"] = {media_type: {"schema": self.schema(model)}}
         return response
 
-    def problem(self, path: str, status: int, kinds: Iterable[Kind]) -> Json:
-        """The response of one status, with an example of each problem that it may stand for."""
-        found = {kind.type.rpartition("/")[2]: kind for kind in kinds if kind.status == status}
+    def problem(self, path: str, method: str, status: int, kinds: Kinds) -> Json:
+        """The response of one status, with an example of each problem type that it can be."""
+        found = {kind.uri.rpartition("/")[2]: kind for kind in kinds if kind.status_code == status}
         for slug, kind in found.items():
-            body = Problem(
-                kind.type, kind.title, status, kind.detail, path, "5f0c1ea2b4d94b0f8e1d7c3a6b9f2e10"
-            )
-            self.examples.setdefault(slug, {"summary": kind.title, "value": msgspec.to_builtins(body)})
-        name = "-or-".join(found)
+            example = msgspec.to_builtins(kind().describe(path, _EXAMPLE_ID))
+            self.examples.setdefault(slug, {"summary": kind.title, "value": example})
+        headers = {405: [ALLOW], 415: [ACCEPT_PATCH] if method == "PATCH" else [], 503: [RETRY_AFTER]}
+        name = "-or-".join(found) + ("-of-patch" if status == 415 and method == "PATCH" else "")
         self.responses[name] = {
-            "description": "; ".join(f"{kind.title} (`{kind.type}`)" for kind in found.values()),
-            "headers": _headers(*(["Retry-After"] if status == 503 else [])),
+            "description": "; ".join(f"{kind.title} (`{kind.uri}`)" for kind in found.values()),
+            "headers": self.header_refs(*headers.get(status, [])),
             "content": {
-                problems.MEDIA_TYPE: {
-                    "schema": self.schema(Problem),
+                MEDIA_TYPE: {
+                    "schema": self.schema(ProblemDetails),
                     "examples": {slug: {"$ref": f"#/components/examples/{slug}"} for slug in found},
                 }
             },
         }
         return {"$ref": f"#/components/responses/{name}"}
 
+    def header_refs(self, *headers: ResponseHeader) -> Json:
+        """References to the headers of a response; every response has the request's id."""
+        for header in (*headers, REQUEST_ID):
+            self.headers[header.name] = {
+                "description": header.description,
+                "required": header.required,
+                "schema": {"type": "string"},
+            }
+        names = sorted(header.name for header in (*headers, REQUEST_ID))
+        return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
     def schema(self, annotation: Any) -> Json:
-        """The schema that msgspec checks by; what it refers to goes to the components."""
+        """The schema that msgspec checks by. The schemas that it refers to become components."""
         (schema,), components = msgspec.json.schema_components(
             [annotation], ref_template="#/components/schemas/{name}"
         )
@@ -274,16 +221,36 @@ def _documented(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
                     yield route.path_format, method, handler
 
 
-def _about_controller(handler: HTTPRouteHandler) -> str | None:
-    return getdoc(getattr(getmodule(handler.fn), handler.fn.__qualname__.partition(".")[0]))
+def _controller_docstring(handler: HTTPRouteHandler) -> str:
+    controller = getattr(getmodule(handler.fn), handler.fn.__qualname__.partition(".")[0])
+    return getdoc(controller) or ""
 
 
-def _headers(*names: str) -> Json:
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in (*names, _REQUEST_ID)}
+def _model(handler: HTTPRouteHandler) -> Any:
+    """The type of the body on success: T of ``Annotated[Answer, T]``, or the plain annotation."""
+    annotation = handler.parsed_fn_signature.return_type.raw
+    return get_args(annotation)[1] if get_origin(annotation) is Annotated else annotation
+
+
+def _path_parameters(handler: HTTPRouteHandler) -> Iterator[Json]:
+    for field in handler.parsed_fn_signature.parameters.values():
+        place = field.kwarg_definition
+        if isinstance(place, PathParameter):
+            schema = {"type": "string", "pattern": place.pattern} | (place.schema_extra or {})
+            yield _parameter(field.name, "path", place.description, schema, required=True)
+
+
+def _header_parameters(handler: HTTPRouteHandler) -> Iterator[Json]:
+    for header in handler.opt.get("request_headers", ()):
+        yield _parameter(header.name, "header", header.description, header.schema, required=False)
+
+
+def _parameter(name: str, place: str, description: str | None, schema: Json, *, required: bool) -> Json:
+    return {"name": name, "in": place, "description": description, "required": required, "schema": schema}
 
 
 def _link(paths: Json) -> None:
-    """Link each creation to every operation on what was created: its id is ``<model>_id`` in their paths."""
+    """Link each creation to every operation on the new resource: its id is ``<model>_id`` in their paths."""
     for path, item in paths.items():
         if created := item.get("post", {"responses": {}})["responses"].get("201"):
             id_name = created["content"][JSON]["schema"]["$ref"].rpartition("/")[2].lower() + "_id"

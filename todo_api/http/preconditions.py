@@ -1,20 +1,66 @@
-"""Entity tags and the conditions that clients put on them (RFC 9110, sections 8.8.3 and 13.1)."""
+"""Entity tags, If-Match and If-None-Match (RFC 9110, sections 8.8.3, 13.1 and 13.2.2)."""
 
 import re
-from datetime import UTC, datetime
 from hashlib import sha256
+from typing import NamedTuple
 
-from todo_api.http.problems import INVALID, Fault, ProblemError
-from todo_api.http.timestamps import encode, exact
+from todo_api.http.headers import Fields, RequestHeader
+from todo_api.http.problems import Fault, InvalidRequest, PreconditionFailed, Problem
 
-_TAG = r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"'
-_TAGS = re.compile(rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*")
-SCHEMA = {"anyOf": [{"const": "*"}, {"pattern": f"^{_TAGS.pattern}$"}]}
+_TAG = r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"'
+_TAGS = rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*"
+_SCHEMA = {"type": "string", "pattern": rf"^\*$|^{_TAGS}$"}
+
+IF_MATCH = RequestHeader(
+    "If-Match", "Proceed only if the current version has one of these tags, or any version with `*`", _SCHEMA
+)
+IF_NONE_MATCH = RequestHeader(
+    "If-None-Match", "Proceed only if the current version has none of these tags; `*` means any tag", _SCHEMA
+)
 
 
-def task_tag(updated_at: datetime) -> str:
-    """The strong tag of a task: its ``updated_at``, which grows with each change, as JSON shows it."""
-    return encode(updated_at).decode()
+class Condition:
+    """The tags that one of the two headers lists; `*` stands for all."""
+
+    def __init__(self, header: RequestHeader, value: str) -> None:
+        """Parse a header's value. Raises InvalidRequest.
+
+        Weak tags count as strong ones. For If-Match that deviates from RFC 9110: the service makes strong
+        tags only, but a proxy that compresses weakens them, and no conditional write would pass behind it.
+        """
+        value = value.strip(" \t")
+        self.is_any = value == "*"
+        if not self.is_any and not re.fullmatch(_TAGS, value):
+            fault = Fault(
+                'Must be * or entity tags in double quotes, such as "abc", "def".', header=header.name
+            )
+            raise InvalidRequest(fault)
+        self.tags = [f'"{opaque}"' for opaque in re.findall(_TAG, value)]
+
+    def names(self, tag: str) -> bool:
+        """Whether a tag is in the list."""
+        return self.is_any or tag in self.tags
+
+
+class Preconditions(NamedTuple):
+    """The conditions of a request; None where the header is not sent."""
+
+    if_match: Condition | None
+    if_none_match: Condition | None
+
+
+NO_PRECONDITIONS = Preconditions(None, None)
+
+
+def read_preconditions(fields: Fields) -> Preconditions:
+    """Parse both headers. Raises InvalidRequest."""
+    if_match, if_none_match = fields.get(b"if-match"), fields.get(b"if-none-match")
+    if if_match is None and if_none_match is None:
+        return NO_PRECONDITIONS
+    return Preconditions(
+        None if if_match is None else Condition(IF_MATCH, if_match.decode("latin-1")),
+        None if if_none_match is None else Condition(IF_NONE_MATCH, if_none_match.decode("latin-1")),
+    )
 
 
 def content_tag(*content: bytes) -> str:
@@ -22,35 +68,8 @@ def content_tag(*content: bytes) -> str:
     return f'"{sha256(b"".join(content)).hexdigest()[:32]}"'
 
 
-def is_current(if_none_match: str | None, tag: str) -> bool:
-    """Whether the client has this version already, by weak comparison (section 13.1.2)."""
-    if if_none_match is None:
-        return False
-    if if_none_match in (tag, "*"):
-        return True
-    return tag in (f'"{opaque}"' for _, opaque in _parse("If-None-Match", if_none_match))
-
-
-def versions(if_match: str | None) -> list[datetime] | None:
-    """The values of ``updated_at`` that a change may be based on, None for any.
-
-    A weak tag and a tag that no task ever had are left out: they match nothing (section 13.1.1).
-    """
-    if if_match is None or if_match.strip() == "*":
-        return None
-    found = []
-    for weak, opaque in _parse("If-Match", if_match):
-        try:
-            updated_at = exact(datetime.fromisoformat(opaque).astimezone(UTC))
-        except (ValueError, OverflowError):
-            continue
-        if not weak and task_tag(updated_at) == f'"{opaque}"':
-            found.append(updated_at)
-    return found
-
-
-def _parse(name: str, value: str) -> list[tuple[str, str]]:
-    if not _TAGS.fullmatch(value):
-        fault = Fault('Expected: * or entity tags in double quotes, such as "abc", "def".', header=name)
-        raise ProblemError(INVALID, fault)
-    return re.findall(_TAG, value)
+def is_unchanged(conditions: Preconditions, tag: str, failed: type[Problem] = PreconditionFailed) -> bool:
+    """Whether a GET or HEAD of the version with this tag is answered 304. Raises `failed` for If-Match."""
+    if conditions.if_match and not conditions.if_match.names(tag):
+        raise failed
+    return conditions.if_none_match is not None and conditions.if_none_match.names(tag)

@@ -1,22 +1,28 @@
-"""Moments as JSON shows them: RFC 3339, in UTC, always with six digits of microseconds."""
+"""Timestamps in JSON: RFC 3339, in UTC, always with six digits of microseconds."""
 
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
+
+ReadOnlyTimestamp = Annotated[
+    datetime,
+    Meta(tz=True, description="In UTC, with microseconds", extra_json_schema={"readOnly": True}),
+]
 
 
 class _WholeSecond(datetime):
-    """Shown by ``encode`` through ``_show``: msgspec knows datetime itself only."""
+    """A datetime that msgspec does not know, so that ``encode`` formats it by ``_format``."""
 
 
-def exact(moment: datetime) -> datetime:
-    """The same moment, as one that ``encode`` shows with its microseconds even where they are zero."""
-    return moment if moment.microsecond else _WholeSecond.combine(moment.date(), moment.timetz())
+def with_microseconds(timestamp: datetime) -> datetime:
+    """The same timestamp, which ``encode`` writes with six digits even if its microseconds are zero."""
+    return timestamp if timestamp.microsecond else _WholeSecond.combine(timestamp.date(), timestamp.timetz())
 
 
-def _show(moment: datetime) -> str:
-    """The text of a moment in UTC."""
-    return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+def _format(timestamp: datetime) -> str:
+    return timestamp.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
-encode = msgspec.json.Encoder(enc_hook=_show).encode
+encode = msgspec.json.Encoder(enc_hook=_format).encode

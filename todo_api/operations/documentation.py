@@ -12,7 +12,7 @@ from litestar.response import File
 from swagger_ui_bundle import swagger_ui_path
 
 from todo_api.http import openapi
-from todo_api.http.problems import KINDS, NOT_FOUND, Kind, ProblemError
+from todo_api.http.problems import NotFound, Problem, problem_types
 
 _SCRIPT = 'SwaggerUIBundle({url: "/schema/openapi.json", dom_id: "#page", deepLinking: true})'
 _ASSETS = {
@@ -59,7 +59,7 @@ class DocumentationController(Controller):
     async def get_asset(self, name: FromPath[str]) -> File:
         """Send one of the files that the page is made of."""
         if name not in _ASSETS:
-            raise ProblemError(NOT_FOUND)
+            raise NotFound
         return File(
             swagger_ui_path / name,
             media_type=_ASSETS[name],
@@ -80,20 +80,20 @@ class DocumentationController(Controller):
     @get("/problems", media_type=MediaType.HTML)
     async def list_problems(self) -> Response[str]:
         """Show every problem."""
-        return _explain("Problems", *KINDS)
+        return _explain("Problems", *problem_types())
 
     @get("/problems/{slug:str}", media_type=MediaType.HTML)
     async def get_problem(self, slug: FromPath[str]) -> Response[str]:
         """Explain one problem, whose ``type`` is this page's address."""
-        for kind in KINDS:
-            if kind.type == f"/problems/{slug}":
+        for kind in problem_types():
+            if kind.uri == f"/problems/{slug}":
                 return _explain(kind.title, kind)
-        raise ProblemError(NOT_FOUND)
+        raise NotFound
 
 
-def _explain(title: str, *kinds: Kind) -> Response[str]:
+def _explain(title: str, *kinds: type[Problem]) -> Response[str]:
     entries = "".join(
-        f'<dt><a href="{kind.type}">{escape(kind.title)}</a> ({kind.status})<dd>{escape(kind.detail)}'
+        f'<dt><a href="{kind.uri}">{escape(kind.title)}</a> ({kind.status_code})<dd>{escape(kind.detail)}'
         for kind in kinds
     )
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'

@@ -1,7 +1,7 @@
 """What those who look after the service ask of it: does it live, is it ready, what are its figures."""
 
 import asyncio
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import psycopg
@@ -11,9 +11,7 @@ from litestar.response.base import ASGIResponse
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from psycopg import errors
 
-from todo_api.http.openapi import document
-from todo_api.http.problems import SCHEMA_BEHIND, UNAVAILABLE, ProblemError
-from todo_api.http.requests import StrictRequest
+from todo_api.http.problems import SchemaBehind, TimedOut, Unavailable
 from todo_api.observability.metrics import Metrics
 from todo_api.postgres import migrations
 
@@ -29,36 +27,40 @@ class Health(msgspec.Struct):
 
 
 class HealthController(Controller):
-    """Not a resource: no guard stands before it."""
+    """Probes and metrics for those who operate the service."""
 
     tags = ["Operations"]
 
-    @get("/health/live", **document("Ask whether the service lives", 200, Health))
+    @get("/health/live", summary="Check that the process serves")
     async def live(self) -> Health:
         """Answers as long as the process serves, whatever the database does."""
         return Health()
 
-    @get("/health/ready", **document("Ask whether the service is ready", 200, Health, SCHEMA_BEHIND))
-    async def ready(self, request: StrictRequest) -> Health:
+    @get(
+        "/health/ready",
+        summary="Check that the service is ready",
+        raises=[SchemaBehind, Unavailable, TimedOut],
+    )
+    async def ready(self, state: State) -> Health:
         """Answers 200 where the database answers and its schema is current, within 2 s in any case.
 
         A schema that is ahead is current too: the next version may already be on its way.
         """
         try:
             async with asyncio.timeout(_PATIENCE):
-                applied = {name for name, _ in await request.queries.all(migrations.APPLIED)}
+                applied = {name for name, _ in await state.queries.all(migrations.APPLIED)}
         except errors.UndefinedTable:
             applied = set()
         except (psycopg.OperationalError, TimeoutError) as error:
-            raise ProblemError(UNAVAILABLE, detail="The database does not answer.") from error
+            raise Unavailable(detail="The database does not answer.") from error
         except psycopg.Error as error:
-            raise ProblemError(UNAVAILABLE, detail="The database does not tell its migrations.") from error
+            raise Unavailable(detail="The database does not tell its migrations.") from error
         if not applied >= KNOWN:
-            raise ProblemError(SCHEMA_BEHIND)
+            raise SchemaBehind
         return Health()
 
-    @get("/metrics", **document("Read the metrics", 200, str, media_type=MediaType.TEXT))
-    async def metrics(self, state: State) -> ASGIResponse:
+    @get("/metrics", summary="Read the metrics", media_type=MediaType.TEXT)
+    async def metrics(self, state: State) -> Annotated[ASGIResponse, str]:
         """The figures of all workers, in the text format of Prometheus."""
         metrics: Metrics = state.metrics
         return ASGIResponse(body=await metrics.text(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

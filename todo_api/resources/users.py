@@ -1,4 +1,4 @@
-"""Users: what they are and the two operations that exist over HTTP."""
+"""Users, and the two operations on them. Listing and deleting users is for the command line."""
 
 from typing import Annotated
 
@@ -8,11 +8,12 @@ from litestar.params import JSONBody
 from msgspec import Meta
 
 from todo_api.http.answers import Answer
-from todo_api.http.openapi import MadeAt, MadeId, document
-from todo_api.http.problems import EMAIL_TAKEN, USER_NOT_FOUND, ProblemError
-from todo_api.http.requests import PathId, StrictRequest, refuse_parameters
-from todo_api.http.timestamps import encode, exact
+from todo_api.http.headers import LOCATION
+from todo_api.http.parameters import PathId, ReadOnlyId, refuse_parameters
+from todo_api.http.timestamps import ReadOnlyTimestamp, encode, with_microseconds
 from todo_api.queries import Statement
+from todo_api.resources.problems import SHARED, EmailTaken, UserNotFound
+from todo_api.resources.request import ResourceRequest
 
 Email = Annotated[
     str,
@@ -20,25 +21,25 @@ Email = Annotated[
         min_length=3,
         max_length=320,
         pattern=r"^[^\s@\x00-\x1f\x7f-\x9f]+@[^\s@\x00-\x1f\x7f-\x9f]+$(?!\s)",
-        description="3 to 320 characters, one @ amid them, no white space or control character",
+        description="3 to 320 characters with one @ inside, no white space or control characters",
         examples=["ada@example.org"],
     ),
 ]
 
 
 class User(msgspec.Struct):
-    """Somebody who has tasks."""
+    """A user."""
 
-    id: MadeId
+    id: ReadOnlyId
     email: Email
-    created_at: MadeAt
+    created_at: ReadOnlyTimestamp
 
     def __post_init__(self) -> None:
-        self.created_at = exact(self.created_at)
+        self.created_at = with_microseconds(self.created_at)
 
 
-class NewUser(msgspec.Struct, forbid_unknown_fields=True):
-    """What it takes to add a user."""
+class UserCreation(msgspec.Struct, forbid_unknown_fields=True):
+    """The fields of a new user."""
 
     email: Email
 
@@ -48,27 +49,31 @@ GET = Statement("users/get", User, repeatable=True)
 
 
 class UserController(Controller):
-    """Those who have tasks."""
+    """The users who own tasks."""
 
     path = "/api/users"
     tags = ["Users"]
     before_request = staticmethod(refuse_parameters)
+    opt = {"raises": SHARED}
 
     @post(
-        **document(
-            "Add a user", 201, User, EMAIL_TAKEN, example={"email": "ada@example.org"}, headers=("Location",)
-        )
+        summary="Add a user",
+        raises=[EmailTaken],
+        example={"email": "ada@example.org"},
+        response_headers=[LOCATION],
     )
-    async def add_user(self, data: JSONBody[NewUser], request: StrictRequest) -> Answer:
-        """Add a user. The email is taken where another user has it, whatever its case."""
+    async def add_user(
+        self, data: JSONBody[UserCreation], request: ResourceRequest
+    ) -> Annotated[Answer, User]:
+        """Add a user. An email can be used once, whatever its case."""
         user = await request.queries.one(ADD, email=data.email)
-        assert user is not None
+        assert user is not None  # an insert returns its row or raises
         return Answer(encode(user), status=201, location=f"/api/users/{user.id}")
 
-    @get("/{user_id:str}", **document("Read a user", 200, User, USER_NOT_FOUND))
-    async def get_user(self, user_id: PathId, request: StrictRequest) -> Answer:
+    @get("/{user_id:str}", summary="Read a user", raises=[UserNotFound])
+    async def get_user(self, user_id: PathId, request: ResourceRequest) -> Annotated[Answer, User]:
         """Read one user."""
         user = await request.queries.one(GET, user_id=user_id)
         if user is None:
-            raise ProblemError(USER_NOT_FOUND)
+            raise UserNotFound
         return Answer(encode(user))

@@ -12,19 +12,17 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from todo_api.http.problems import (
-    BAD_REQUEST,
-    HEAD_TOO_LARGE,
+    ARRIVAL_LIMIT,
+    HEAD_LIMIT,
     MEDIA_TYPE,
-    TOO_SLOW,
-    Kind,
-    ProblemError,
-    describe,
+    BadRequest,
+    HeadTooLarge,
+    Problem,
+    TooSlow,
 )
 
 log = logging.getLogger(__name__)
 
-HEAD_LIMIT = 65536  # bytes, and what one more read of the socket brings
-ARRIVAL_LIMIT = 10  # seconds from a request's first byte, or from the connection's beginning, to its last
 LAST_CALL = 4  # seconds that remain of them at SIGTERM
 
 
@@ -50,7 +48,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._head is not None:
                 self._head += len(data)
                 if self._head > HEAD_LIMIT:
-                    self._refuse(HEAD_TOO_LARGE)
+                    self._refuse(HeadTooLarge)
 
     def on_message_begin(self) -> None:
         """Take the first byte of a request."""
@@ -83,14 +81,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser does not understand."""
-        self._refuse(BAD_REQUEST)
+        self._refuse(BadRequest)
 
     def _expect(self, seconds: float | None) -> None:
         if self._deadline:
             self._deadline.cancel()
-        self._deadline = self.loop.call_later(seconds, self._refuse, TOO_SLOW) if seconds else None
+        self._deadline = self.loop.call_later(seconds, self._refuse, TooSlow) if seconds else None
 
-    def _refuse(self, kind: Kind) -> None:
+    def _refuse(self, kind: type[Problem]) -> None:
         """Answer, unless an answer is under way, and hang up, once earlier requests have theirs."""
         log.info("%s: a client is hung up on", kind.title)
         cycle = self.cycle
@@ -103,11 +101,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def _answer(kind: Kind, *headers: tuple[bytes, bytes]) -> bytes:
+def _answer(kind: type[Problem], *headers: tuple[bytes, bytes]) -> bytes:
     request_id = token_hex(16)
-    body = msgspec.json.encode(describe(ProblemError(kind), "", request_id))
+    body = msgspec.json.encode(kind().describe("", request_id))
     head = (
-        f"HTTP/1.1 {kind.status} {HTTPStatus(kind.status).phrase}\r\n"
+        f"HTTP/1.1 {kind.status_code} {HTTPStatus(kind.status_code).phrase}\r\n"
         f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
         f"x-content-type-options: nosniff\r\nx-request-id: {request_id}\r\ncache-control: no-cache\r\n"
     )

@@ -1,7 +1,8 @@
-"""The six operations on tasks, each bound to its owner by one SQL file."""
+"""The seven operations on the tasks of a user. Each runs one statement that is scoped to the owner."""
 
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Annotated, NoReturn
 from urllib.parse import urlencode
 
 import msgspec
@@ -10,32 +11,45 @@ from litestar.params import JSONBody
 from msgspec import UNSET
 
 from todo_api.http.answers import Answer
-from todo_api.http.openapi import document
-from todo_api.http.preconditions import content_tag, is_current, task_tag, versions
-from todo_api.http.problems import KEY_REUSED, TASK_CHANGED, TASK_NOT_FOUND, USER_NOT_FOUND, ProblemError
-from todo_api.http.requests import (
-    JSON,
-    MERGE_PATCH,
-    PathId,
-    StrictRequest,
+from todo_api.http.bodies import JSON, MERGE_PATCH
+from todo_api.http.headers import (
+    ETAG,
+    IDEMPOTENCY_KEY,
+    IDEMPOTENCY_REPLAYED,
+    LINK,
+    LOCATION,
     read_idempotency_key,
-    read_query,
-    refuse_parameters,
 )
+from todo_api.http.parameters import PathId, read_query, refuse_parameters
+from todo_api.http.preconditions import (
+    IF_MATCH,
+    IF_NONE_MATCH,
+    Preconditions,
+    content_tag,
+    is_unchanged,
+    read_preconditions,
+)
+from todo_api.http.problems import PreconditionFailed
 from todo_api.http.timestamps import encode
 from todo_api.queries import Queries, Statement
+from todo_api.resources.problems import (
+    SHARED,
+    IdempotencyKeyReused,
+    TaskChanged,
+    TaskNotFound,
+    UserNotFound,
+)
+from todo_api.resources.request import ResourceRequest
 from todo_api.resources.tasks.payloads import (
     Completion,
-    IdempotencyKey,
-    IfMatch,
-    IfNoneMatch,
     Listing,
-    NewTask,
     Task,
+    TaskCreation,
     TaskPatch,
     TaskReplacement,
     created,
 )
+from todo_api.resources.tasks.versions import task_tag, version_parameters
 
 LIST = {
     sort: Statement(f"tasks/{name}", Task, repeatable=True, slow_with=("completed", "q", "updated_since"))
@@ -49,32 +63,32 @@ COMPLETE = Statement("tasks/complete", Task)
 DELETE = Statement("tasks/delete", lambda task_id: task_id)
 OWNER = Statement("users/get", lambda user_id, *_: user_id, repeatable=True)
 
-_MAY_REFUSE = (TASK_NOT_FOUND, TASK_CHANGED)
+_CONDITIONS = (IF_MATCH, IF_NONE_MATCH)
+_REFUSALS = (TaskNotFound, TaskChanged, PreconditionFailed)
 
 
 class TaskController(Controller):
-    """The tasks of one user."""
+    """The tasks of a user."""
 
     path = "/api/{user_id:str}/tasks"
     tags = ["Tasks"]
     before_request = staticmethod(refuse_parameters)
+    opt = {"raises": SHARED}
 
     @get(
-        **document(
-            "List a user's tasks", 200, list[Task], USER_NOT_FOUND, headers=("ETag", "Link"), query=Listing
-        )
+        summary="List a user's tasks",
+        raises=[UserNotFound, PreconditionFailed],
+        query=Listing,
+        request_headers=_CONDITIONS,
+        response_headers=[ETAG, LINK],
     )
-    async def list_tasks(
-        self,
-        user_id: PathId,
-        request: StrictRequest,
-        if_none_match: IfNoneMatch = None,
-    ) -> Answer:
+    async def list_tasks(self, user_id: PathId, request: ResourceRequest) -> Annotated[Answer, list[Task]]:
         """A page of tasks, newest first. Where there are more, `Link` names the next page.
 
         Pages neither skip nor repeat a task while others are written, and cost the same at any depth.
         """
         listing = read_query(request, Listing)
+        conditions = read_preconditions(request.fields)
         tasks = await request.queries.all(
             LIST[listing.sort],
             user_id=user_id,
@@ -85,157 +99,135 @@ class TaskController(Controller):
             page_size=listing.limit + 1,
         )
         if not tasks and await request.queries.one(OWNER, user_id=user_id) is None:
-            raise ProblemError(USER_NOT_FOUND)
+            raise UserNotFound
         page, link = tasks[: listing.limit], ""
         if len(tasks) > listing.limit:
             link = f'<{_next(user_id, listing, page)}>; rel="next"'
         body = encode(page)
-        if is_current(if_none_match, tag := content_tag(body, link.encode())):
+        if is_unchanged(conditions, tag := content_tag(body, link.encode())):
             return Answer(status=304, etag=tag, link=link)
         return Answer(body, etag=tag, link=link)
 
     @post(
-        **document(
-            "Create a task",
-            201,
-            Task,
-            USER_NOT_FOUND,
-            KEY_REUSED,
-            example={"title": "Buy milk", "description": "Two litres"},
-            headers=("Location", "ETag", "Idempotency-Replayed"),
-        )
+        summary="Create a task",
+        raises=[UserNotFound, IdempotencyKeyReused],
+        example={"title": "Buy milk", "description": "Two litres"},
+        request_headers=[IDEMPOTENCY_KEY],
+        response_headers=[LOCATION, ETAG, IDEMPOTENCY_REPLAYED],
     )
     async def create_task(
-        self,
-        user_id: PathId,
-        data: JSONBody[NewTask],
-        request: StrictRequest,
-        idempotency_key: IdempotencyKey = None,
-    ) -> Answer:
-        """Create a task. With an `Idempotency-Key` it is safe to repeat: the task is created once."""
+        self, user_id: PathId, data: JSONBody[TaskCreation], request: ResourceRequest
+    ) -> Annotated[Answer, Task]:
+        """Create a task. Send an `Idempotency-Key` and a retried create runs only once."""
+        key = read_idempotency_key(request.fields)
         data.title = data.title.strip()
         values = {"title": data.title, "description": data.description, "completed": data.completed}
-        if idempotency_key is None:
+        if key is None:
             task = await request.queries.one(CREATE, user_id=user_id, **values)
             assert task is not None  # an insert returns its row or raises
-            return _respond_created(task)
+            return _created(task)
         outcome = await request.queries.one(
             CREATE_ONCE,
             user_id=user_id,
-            idempotency_key=read_idempotency_key(idempotency_key),
+            idempotency_key=key,
             idempotency_digest=sha256(encode(data)).digest(),
             **values,
         )
         assert outcome is not None
         if not outcome.same_payload:
-            raise ProblemError(KEY_REUSED)
-        return _respond_created(outcome.task, idempotency_replayed="" if outcome.created else "true")
+            raise IdempotencyKeyReused
+        return _created(outcome.task, idempotency_replayed="" if outcome.created else "true")
 
-    @get("/{task_id:str}", **document("Read a task", 200, Task, TASK_NOT_FOUND, headers=("ETag",)))
+    @get(
+        "/{task_id:str}",
+        summary="Read a task",
+        raises=[TaskNotFound, TaskChanged],
+        request_headers=_CONDITIONS,
+        response_headers=[ETAG],
+    )
     async def get_task(
-        self,
-        user_id: PathId,
-        task_id: PathId,
-        request: StrictRequest,
-        if_none_match: IfNoneMatch = None,
-    ) -> Answer:
+        self, user_id: PathId, task_id: PathId, request: ResourceRequest
+    ) -> Annotated[Answer, Task]:
         """Read one task."""
+        conditions = read_preconditions(request.fields)
         task = await request.queries.one(GET, user_id=user_id, task_id=task_id)
         if task is None:
-            raise ProblemError(TASK_NOT_FOUND)
-        if is_current(if_none_match, tag := task_tag(task.updated_at)):
+            raise TaskNotFound
+        if is_unchanged(conditions, tag := task_tag(task.updated_at), TaskChanged):
             return Answer(status=304, etag=tag)
-        return _respond(task)
+        return Answer(encode(task), etag=tag)
 
     @put(
         "/{task_id:str}",
-        **document(
-            "Replace a task",
-            200,
-            Task,
-            *_MAY_REFUSE,
-            example={"title": "Buy oat milk", "description": None, "completed": False},
-            headers=("ETag",),
-        ),
+        summary="Replace a task",
+        raises=_REFUSALS,
+        example={"title": "Buy oat milk", "description": None, "completed": False},
+        request_headers=_CONDITIONS,
+        response_headers=[ETAG],
     )
     async def replace_task(
-        self,
-        user_id: PathId,
-        task_id: PathId,
-        data: JSONBody[TaskReplacement],
-        request: StrictRequest,
-        if_match: IfMatch = None,
-    ) -> Answer:
-        """Replace what is sent. A field left out keeps its value; `"description": null` clears it."""
-        return await _update(request.queries, user_id, task_id, data, if_match)
+        self, user_id: PathId, task_id: PathId, data: JSONBody[TaskReplacement], request: ResourceRequest
+    ) -> Annotated[Answer, Task]:
+        """Replace the fields sent. A field left out keeps its value; `"description": null` clears it."""
+        return await _update(request, user_id, task_id, data)
 
     @patch(
         "/{task_id:str}",
-        **document(
-            "Change a task",
-            200,
-            Task,
-            *_MAY_REFUSE,
-            example={"description": "Three litres"},
-            headers=("ETag",),
-            body_types=(JSON, MERGE_PATCH),
-        ),
+        summary="Change a task",
+        raises=_REFUSALS,
+        example={"description": "Three litres"},
+        body_types=(JSON, MERGE_PATCH),
+        request_headers=_CONDITIONS,
+        response_headers=[ETAG],
     )
     async def patch_task(
-        self,
-        user_id: PathId,
-        task_id: PathId,
-        data: JSONBody[TaskPatch],
-        request: StrictRequest,
-        if_match: IfMatch = None,
-    ) -> Answer:
-        """Change any of the three fields, by JSON merge patch (RFC 7396)."""
-        return await _update(request.queries, user_id, task_id, data, if_match)
+        self, user_id: PathId, task_id: PathId, data: JSONBody[TaskPatch], request: ResourceRequest
+    ) -> Annotated[Answer, Task]:
+        """Change any of the three fields with a JSON merge patch (RFC 7396)."""
+        return await _update(request, user_id, task_id, data)
 
     @patch(
         "/{task_id:str}/complete",
-        **document("Toggle a task", 200, Task, *_MAY_REFUSE, example={"completed": True}, headers=("ETag",)),
+        summary="Toggle a task",
+        raises=_REFUSALS,
+        example={"completed": True},
+        request_headers=_CONDITIONS,
+        response_headers=[ETAG],
     )
     async def complete_task(
         self,
         user_id: PathId,
         task_id: PathId,
-        request: StrictRequest,
+        request: ResourceRequest,
         data: JSONBody[Completion | None] = None,
-        if_match: IfMatch = None,
-    ) -> Answer:
-        """Toggle `completed`, in one atomic step; or set it with a body, which is safe to repeat."""
+    ) -> Annotated[Answer, Task]:
+        """Toggle `completed` in one atomic step. With a body, set it instead, which is safe to retry."""
+        conditions = read_preconditions(request.fields)
         task = await request.queries.one(
             COMPLETE,
             user_id=user_id,
             task_id=task_id,
             completed=None if data is None else data.completed,
-            if_match=versions(if_match),
+            **version_parameters(conditions),
         )
         if task is None:
-            raise await _refusal(request.queries, user_id, task_id, if_match)
-        return _respond(task)
+            await _refuse(request.queries, user_id, task_id, conditions)
+        return _answer(task)
 
-    @delete("/{task_id:str}", **document("Delete a task", 204, None, *_MAY_REFUSE))
-    async def delete_task(
-        self,
-        user_id: PathId,
-        task_id: PathId,
-        request: StrictRequest,
-        if_match: IfMatch = None,
-    ) -> None:
-        """Delete a task. A second time it is not found."""
+    @delete("/{task_id:str}", summary="Delete a task", raises=_REFUSALS, request_headers=_CONDITIONS)
+    async def delete_task(self, user_id: PathId, task_id: PathId, request: ResourceRequest) -> None:
+        """Delete a task. Deleting it again is a 404."""
+        conditions = read_preconditions(request.fields)
         deleted = await request.queries.one(
-            DELETE, user_id=user_id, task_id=task_id, if_match=versions(if_match)
+            DELETE, user_id=user_id, task_id=task_id, **version_parameters(conditions)
         )
         if deleted is None:
-            raise await _refusal(request.queries, user_id, task_id, if_match)
+            await _refuse(request.queries, user_id, task_id, conditions)
 
 
-async def _update(
-    queries: Queries, user_id: str, task_id: str, data: TaskPatch, if_match: str | None
-) -> Answer:
-    task = await queries.one(
+async def _update(request: ResourceRequest, user_id: str, task_id: str, data: TaskPatch) -> Answer:
+    conditions = read_preconditions(request.fields)
+    task = await request.queries.one(
         UPDATE,
         user_id=user_id,
         task_id=task_id,
@@ -243,25 +235,27 @@ async def _update(
         keep_description=data.description is UNSET,
         description=None if data.description is UNSET else data.description,
         completed=None if data.completed is UNSET else data.completed,
-        if_match=versions(if_match),
+        **version_parameters(conditions),
     )
     if task is None:
-        raise await _refusal(queries, user_id, task_id, if_match)
-    return _respond(task)
+        await _refuse(request.queries, user_id, task_id, conditions)
+    return _answer(task)
 
 
-async def _refusal(queries: Queries, user_id: str, task_id: str, if_match: str | None) -> ProblemError:
-    """Why a change found no row: the task is not there, or not in a version that If-Match names."""
-    if if_match is not None and await queries.one(GET, user_id=user_id, task_id=task_id) is not None:
-        return ProblemError(TASK_CHANGED)
-    return ProblemError(TASK_NOT_FOUND)
+async def _refuse(queries: Queries, user_id: str, task_id: str, conditions: Preconditions) -> NoReturn:
+    """Raise the reason why a write found no row: there is no such task, or a precondition failed."""
+    if not any(conditions) or (task := await queries.one(GET, user_id=user_id, task_id=task_id)) is None:
+        raise TaskNotFound
+    if conditions.if_match and not conditions.if_match.names(task_tag(task.updated_at)):
+        raise TaskChanged
+    raise PreconditionFailed
 
 
-def _respond(task: Task) -> Answer:
+def _answer(task: Task) -> Answer:
     return Answer(encode(task), etag=task_tag(task.updated_at))
 
 
-def _respond_created(task: Task, **headers: str) -> Answer:
+def _created(task: Task, **headers: str) -> Answer:
     location = f"/api/{task.user_id}/tasks/{task.id}"
     return Answer(encode(task), status=201, location=location, etag=task_tag(task.updated_at), **headers)
 

@@ -65,11 +65,11 @@ async def test_a_list_of_nothing_has_a_tag(ada: User) -> None:
 
 
 @pytest.mark.parametrize(("method", "path", "body"), CHANGES)
-@pytest.mark.parametrize("condition", ["{}", '"x", {}', ', "a,b",\t{} ,', "*", " * "])
+@pytest.mark.parametrize("condition", ["{}", "W/{}", '"x", {}', ', "a,b",\t{} ,', "*", " * "])
 async def test_a_change_of_what_the_client_has(
     ada: User, method: str, path: str, body: Any, condition: str
 ) -> None:
-    """Done where If-Match names the version that is there, or any."""
+    """A write whose If-Match names the current version is done, also if a proxy has made its tag weak."""
     task = await ada.creates()
     response = await ada.client.request(
         method,
@@ -85,8 +85,8 @@ async def test_a_change_of_what_the_client_has(
 @pytest.mark.parametrize(
     "condition",
     [
-        "W/{}",
         '"x"',
+        'W/"x"',
         '"", "2026", "2026-01-01T00:00:00.000000Z"',
         '{0:.20}Z"',
         '{0:.27}"',
@@ -98,7 +98,7 @@ async def test_a_change_of_what_the_client_has(
 async def test_a_change_of_what_the_client_has_not(
     ada: User, method: str, path: str, body: Any, condition: str
 ) -> None:
-    """412 where another version is there, and nothing is written. A weak tag never matches."""
+    """412 where another version is there, and nothing is written."""
     task = await ada.creates()
     response = await ada.client.request(
         method,
@@ -130,8 +130,15 @@ async def test_what_is_no_tag(ada: User, value: str) -> None:
     """422 names the header, for a task and for a list; nothing is written."""
     task = await ada.creates()
     for method, path, header in (
-        *((method, path, "If-Match") for method, path, _ in CHANGES),
-        *((method, path, "If-None-Match") for method in ("GET",) for path in (ada.path(task), ada.tasks)),
+        *(
+            (method, path, header)
+            for method, path in [
+                *((method, path) for method, path, _ in CHANGES),
+                ("GET", ada.path(task)),
+                ("GET", ada.tasks),
+            ]
+            for header in ("If-Match", "If-None-Match")
+        ),
     ):
         response = await ada.client.request(
             method,
@@ -169,3 +176,61 @@ async def test_of_32_writers_one_wins(ada: User) -> None:
     assert [200] + [412] * 31 == sorted(response.status_code for response in responses)
     winner = next(response for response in responses if response.status_code == 200)
     assert [winner.json()] == await ada.lists()
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CHANGES)
+@pytest.mark.parametrize("condition", ["{}", "W/{}", '"x", {}', "*"])
+async def test_a_change_only_of_another_version(
+    ada: User, method: str, path: str, body: Any, condition: str
+) -> None:
+    """A write whose If-None-Match names the current version is a 412, and nothing is written."""
+    task = await ada.creates()
+    url = path.format(user_id=ada.id, task_id=task["id"])
+    headers = {"If-None-Match": condition.format(of(task))}
+    refused = await ada.client.request(method, url, json=body, headers=headers)
+    assert_problem(refused, 412, "precondition-failed")
+    assert [task] == await ada.lists()
+    passed = await ada.client.request(method, url, json=body, headers={"If-None-Match": '"x"'})
+    assert (204 if method == "DELETE" else 200) == passed.status_code
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CHANGES)
+async def test_if_match_is_evaluated_first(ada: User, method: str, path: str, body: Any) -> None:
+    """Both conditions must hold; the reason given is that of If-Match (RFC 9110, 13.2.2)."""
+    task = await ada.creates()
+    url = path.format(user_id=ada.id, task_id=task["id"])
+    for if_match, if_none_match, slug in [
+        ('"x"', of(task), "task-changed"),
+        (of(task), of(task), "precondition-failed"),
+        ("*", "*", "precondition-failed"),
+    ]:
+        headers = {"If-Match": if_match, "If-None-Match": if_none_match}
+        assert_problem(await ada.client.request(method, url, json=body, headers=headers), 412, slug)
+    assert [task] == await ada.lists()
+    headers = {"If-Match": of(task), "If-None-Match": '"x"'}
+    assert (await ada.client.request(method, url, json=body, headers=headers)).is_success
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_reading_a_certain_version(ada: User, method: str) -> None:
+    """If-Match on a read: 412 where another version is current, also if If-None-Match would give a 304."""
+    task = await ada.creates()
+    for path, slug in {ada.path(task): "task-changed", ada.tasks: "precondition-failed"}.items():
+        tag = (await ada.client.get(path)).headers["etag"]
+        headers = {"If-Match": '"x"', "If-None-Match": tag}
+        refused = await ada.client.request(method, path, headers=headers)
+        assert 412 == refused.status_code
+        assert method == "HEAD" or assert_problem(refused, 412, slug)
+        for if_match in (tag, f"W/{tag}", "*"):
+            assert 200 == (await ada.client.request(method, path, headers={"If-Match": if_match})).status_code
+        headers = {"If-Match": tag, "If-None-Match": tag}
+        assert 304 == (await ada.client.request(method, path, headers=headers)).status_code
+
+
+async def test_several_lines_are_one_list(ada: User) -> None:
+    """Each line of If-Match and If-None-Match counts (RFC 9110, 5.3)."""
+    task = await ada.creates()
+    lines = [("If-None-Match", '"x"'), ("If-None-Match", of(task))]
+    assert 304 == (await ada.client.get(ada.path(task), headers=lines)).status_code
+    lines = [("If-Match", '"x"'), ("If-Match", of(task)), ("If-Match", '"y"')]
+    assert 200 == (await ada.client.patch(ada.path(task), json={}, headers=lines)).status_code
