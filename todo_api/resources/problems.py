@@ -5,49 +5,27 @@ from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from todo_api.http.problems import InvalidRequest, Problem, TimedOut, Unavailable
 
 
-class UserNotFound(Problem):
-    """404."""
-
-    status_code = 404
-    title = "User not found"
-    detail = "There is no user with this id."
-    violation = ForeignKeyViolation, "tasks_user_id_fkey"
+class UserNotFound(Problem, status=404, violation=(ForeignKeyViolation, "tasks_user_id_fkey")):
+    """There is no user with this id."""
 
 
-class TaskNotFound(Problem):
-    """404. The task of another user is answered alike."""
-
-    status_code = 404
-    title = "Task not found"
-    detail = "This user has no task with this id."
+class TaskNotFound(Problem, status=404):
+    """This user has no task with this id."""
 
 
-class EmailTaken(Problem):
-    """409."""
-
-    status_code = 409
-    title = "Email taken"
-    detail = "Another user has this email. Upper and lower case make no difference."
-    violation = UniqueViolation, "users_email_key"
+class EmailTaken(Problem, status=409, violation=(UniqueViolation, "users_email_key")):
+    """Another user has this email. Upper and lower case make no difference."""
 
 
-class TaskChanged(Problem):
-    """412, where If-Match fails."""
-
-    status_code = 412
-    title = "Task changed"
-    detail = "The task has changed since the version in If-Match. Nothing was written; fetch it and retry."
+class TaskChanged(Problem, status=412):
+    """The task has changed since the version in If-Match. Nothing was written; fetch it and retry."""
 
 
-class IdempotencyKeyReused(Problem):
-    """422."""
+class IdempotencyKeyReused(Problem, status=422):
+    """An earlier request of this user had the same Idempotency-Key and another payload.
 
-    status_code = 422
-    title = "Idempotency key reused"
-    detail = (
-        "An earlier request of this user had the same Idempotency-Key and another payload. "
-        "Nothing was created; use a new key for a new task."
-    )
+    Nothing was created. Use a new key for a new task.
+    """
 
 
 SHARED = (InvalidRequest, Unavailable, TimedOut)  # problems that every operation on a resource can have
