@@ -98,7 +98,6 @@ async def test_assets_are_kept_by_browsers(name: str, client: httpx.AsyncClient)
 @pytest.mark.parametrize(
     "path",
     [
-        "/schema/",
         "/schema/swagger",
         "/schema/oauth2-redirect.html",
         "/schema/assets/index.html",
@@ -118,3 +117,18 @@ async def test_a_problems_type_leads_to_its_explanation(client: httpx.AsyncClien
         assert 200 == response.status_code
         assert f"<h1>{kind.title}</h1>" in response.text
         assert f'<a href="{kind.uri}">' in index
+
+
+@pytest.mark.parametrize(("path", "target"), [("/", "/schema"), ("/schema/", "/schema")])
+async def test_a_browser_is_sent_to_the_page(client: httpx.AsyncClient, path: str, target: str) -> None:
+    """The root and the page's path with a slash lead to the page."""
+    response = await client.get(path)
+    assert (302, target) == (response.status_code, response.headers["location"])
+
+
+@pytest.mark.parametrize("path", ["/favicon.ico", "/schema/assets/swagger-ui.css"])
+async def test_a_file_that_the_browser_has_is_not_sent_again(client: httpx.AsyncClient, path: str) -> None:
+    """304 for the tag of a file that has not changed."""
+    tag = (await client.get(path)).headers["etag"]
+    again = await client.get(path, headers={"If-None-Match": tag})
+    assert (304, b"", tag) == (again.status_code, again.content, again.headers["etag"])

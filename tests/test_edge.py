@@ -28,7 +28,6 @@ METHODS = {
 }
 ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND", "LOCK", "X-OWN"]
 NOWHERE = [
-    "/",
     "/api",
     "/api/",
     "/nope",
@@ -43,7 +42,6 @@ NOWHERE += [
     f"/api/{uuid4()}/tasks/{uuid4()}/",
     f"/api/{uuid4()}%2Ftasks",
     "/api%2fusers",
-    "/schema/",
 ]
 NOWHERE += [
     f"/api/{uuid4()}/tasks/{uuid4()}/complete/",

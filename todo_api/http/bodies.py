@@ -41,6 +41,12 @@ class StrictRequest(Request[Any, Any, Any]):
         fields: Fields = self.scope["state"]["fields"]
         return fields
 
+    @property
+    def root_path(self) -> str:
+        """The path prefix that a proxy has removed."""
+        root_path: str = self.scope["root_path"]
+        return root_path
+
     async def body(self) -> bytes:
         """Receive the whole body."""
         if self._whole is None:

@@ -9,11 +9,13 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from todo_api.http.headers import combine
+from todo_api.http.timestamps import http_date
 from todo_api.observability import logs
 from todo_api.observability.metrics import Metrics
 
 _SANE = re.compile(rb"[\x21-\x7e]{1,128}")
 _METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"])
+_SLASHED = ("/", "/schema/")  # the second is redirected
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 _NO_CACHE = (b"cache-control", b"no-cache")
 
@@ -56,7 +58,12 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = [*message["headers"], _NOSNIFF, (b"x-request-id", request_id.encode())]
+                headers = [
+                    (b"date", http_date()),
+                    *message["headers"],
+                    _NOSNIFF,
+                    (b"x-request-id", request_id.encode()),
+                ]
                 for name, _ in headers:
                     if name == b"cache-control":
                         break
@@ -80,4 +87,4 @@ class RequestMiddleware:
 
 def _is_alias(path: str, raw_path: bytes) -> bool:
     """Whether the router would match a path that is another spelling of a resource's path."""
-    return (path.endswith("/") and path != "/") or "//" in path or b"%2f" in raw_path.lower()
+    return (path.endswith("/") and path not in _SLASHED) or "//" in path or b"%2f" in raw_path.lower()

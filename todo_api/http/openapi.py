@@ -71,9 +71,13 @@ in `Retry-After`.
 """
 
 
+def build(app: Litestar, root_path: str = "") -> Json:
+    """The document of every route without ``include_in_schema=False``. Its server has the path prefix."""
+    return _build(app) | {"servers": [{"url": root_path or "/"}]}
+
+
 @lru_cache(maxsize=1)
-def build(app: Litestar) -> Json:
-    """The document of every route without ``include_in_schema=False``. It is built once."""
+def _build(app: Litestar) -> Json:
     return _Builder(app).document
 
 
@@ -102,7 +106,7 @@ class _Builder:
                 "description": _INTRODUCTION.format(summary=about["Summary"], kinds=kinds),
                 "license": {"name": "MIT", "identifier": "MIT"},
             },
-            "servers": [{"url": "/"}],
+            "servers": [],
             "tags": [{"name": name, "description": text} for name, text in self.tags.items()],
             "paths": paths,
             "components": {

@@ -1,6 +1,9 @@
-"""Timestamps in JSON: RFC 3339, in UTC, always with six digits of microseconds."""
+"""Timestamps: in JSON as RFC 3339 with six digits of microseconds, in `Date` as RFC 9110 has them."""
 
 from datetime import datetime
+from email.utils import formatdate
+from functools import lru_cache
+from time import time
 from typing import Annotated
 
 import msgspec
@@ -26,3 +29,13 @@ def _format(timestamp: datetime) -> str:
 
 
 encode = msgspec.json.Encoder(enc_hook=_format).encode
+
+
+def http_date() -> bytes:
+    """The current time as the value of `Date` (RFC 9110, section 5.6.7)."""
+    return _http_date(int(time()))
+
+
+@lru_cache(maxsize=1)
+def _http_date(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()

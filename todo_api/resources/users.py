@@ -68,7 +68,7 @@ class UserController(Controller):
         """Add a user. An email can be used once, whatever its case."""
         user = await request.queries.one(ADD, email=data.email)
         assert user is not None  # an insert returns its row or raises
-        return Answer(encode(user), status=201, location=f"/api/users/{user.id}")
+        return Answer(encode(user), status=201, location=f"{request.root_path}/api/users/{user.id}")
 
     @get("/{user_id:str}", summary="Read a user", raises=[UserNotFound])
     async def get_user(self, user_id: PathId, request: ResourceRequest) -> Annotated[Answer, User]:

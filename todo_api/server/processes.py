@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import parent_process
 from threading import Thread
+from time import monotonic
 
 import uvicorn
 from litestar import Litestar
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 # the connections to the database. What waits for it gives up sooner, so none but a client that is still
 # sending its request is cut off.
 DRAIN_LIMIT = 6
+
+# Seconds for a worker to answer its supervisor, and for all workers to end. Together they are the ten.
+HEALTH_CHECK_LIMIT = 2
+STOP_LIMIT = 8
 
 
 class ServerError(Exception):
@@ -50,6 +55,8 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         access_log=False,
         proxy_headers=False,  # nothing here depends on the client's address or scheme
         server_header=False,
+        date_header=False,  # the application's own is right to the second
+        timeout_worker_healthcheck=HEALTH_CHECK_LIMIT,
         timeout_graceful_shutdown=DRAIN_LIMIT,
     )
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -88,10 +95,38 @@ def application() -> Litestar:
 
 class _Supervisor(Multiprocess):
     def terminate_all(self) -> None:
-        """Have the workers finish, and new connections refused: a socket open here would let them hang."""
+        """Make the workers finish. Close the sockets, or new connections would wait here for ever."""
         super().terminate_all()
         for listener in self.sockets:
             listener.close()
+
+    def join_all(self) -> None:
+        """Wait for the workers, and kill those that do not end in time, such as stopped ones."""
+        deadline = monotonic() + STOP_LIMIT
+        for worker in self.processes:
+            worker.process.join(max(0.0, deadline - monotonic()))
+            if worker.process.is_alive():
+                log.warning("Worker %s did not end within %s s and is killed", worker.pid, STOP_LIMIT)
+                worker.kill()
+                worker.join()
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace workers that have ended, and report how they ended."""
+        for worker in self.processes:
+            if worker.exitcode:
+                how = (
+                    f"by {signal.Signals(-worker.exitcode).name}" if worker.exitcode < 0 else "with an error"
+                )
+                log.error("Worker %s ended %s (exit status %s)", worker.pid, how, worker.exitcode)
+        super().keep_subprocess_alive()
+
+    def handle_hup(self) -> None:
+        """End when the terminal is closed."""
+        self.handle_term()
+
+    def handle_usr1(self) -> None:
+        """Restart the workers one after the other."""
+        self.restart_all()
 
 
 def _listen(host: str, port: int) -> socket.socket:

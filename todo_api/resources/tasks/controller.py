@@ -102,7 +102,7 @@ class TaskController(Controller):
             raise UserNotFound
         page, link = tasks[: listing.limit], ""
         if len(tasks) > listing.limit:
-            link = f'<{_next(user_id, listing, page)}>; rel="next"'
+            link = f'<{request.root_path}{_next(user_id, listing, page)}>; rel="next"'
         body = encode(page)
         if is_unchanged(conditions, tag := content_tag(body, link.encode())):
             return Answer(status=304, etag=tag, link=link)
@@ -125,7 +125,7 @@ class TaskController(Controller):
         if key is None:
             task = await request.queries.one(CREATE, user_id=user_id, **values)
             assert task is not None  # an insert returns its row or raises
-            return _created(task)
+            return _created(request, task)
         outcome = await request.queries.one(
             CREATE_ONCE,
             user_id=user_id,
@@ -136,7 +136,7 @@ class TaskController(Controller):
         assert outcome is not None
         if not outcome.same_payload:
             raise IdempotencyKeyReused
-        return _created(outcome.task, idempotency_replayed="" if outcome.created else "true")
+        return _created(request, outcome.task, idempotency_replayed="" if outcome.created else "true")
 
     @get(
         "/{task_id:str}",
@@ -255,8 +255,8 @@ def _answer(task: Task) -> Answer:
     return Answer(encode(task), etag=task_tag(task.updated_at))
 
 
-def _created(task: Task, **headers: str) -> Answer:
-    location = f"/api/{task.user_id}/tasks/{task.id}"
+def _created(request: ResourceRequest, task: Task, **headers: str) -> Answer:
+    location = f"{request.root_path}/api/{task.user_id}/tasks/{task.id}"
     return Answer(encode(task), status=201, location=location, etag=task_tag(task.updated_at), **headers)
 
 
