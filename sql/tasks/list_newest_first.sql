@@ -1,14 +1,18 @@
--- One page of a user's tasks, newest first.
+-- One page of a user's tasks, newest first. Looks at 10,000 of them at most, so a page may end before it is full.
 --
 --   user_id        whose tasks
---   after          id of the last task already seen, null for the first page
---   completed      only those that are (true) or are not (false) done, null for both
---   q              only those with this text in title or description, in whatever case, null for all
---   updated_since  only those changed at this moment or later, null for all
+--   after          continue behind the task with this id, which need not exist; null starts with the newest
+--   completed      true or false: only tasks that are or are not completed; null for both
+--   q              only tasks with this text in title or description, in any case; null for all
+--   updated_since  only tasks changed at this time or later; null for all
 --   page_size      how many rows at most
 --
--- tasks_pkey (user_id, id) serves both the owner and the order, so the thousandth
--- page costs what the first one does. The other conditions filter what it yields.
+-- `matches` tells whether the task passes the filters. `stopped` is true for the 10,000th task that was looked
+-- at, if there are more behind it. That row is returned even if it does not match: the next page continues
+-- behind it. Every other row matches.
+--
+-- tasks_pkey (user_id, id) serves the owner and the order. Rows are read in that order, one by one, until the
+-- page is full, so the cost depends neither on the number of tasks nor on the depth of the page.
 select
     id,
     user_id,
@@ -16,17 +20,34 @@ select
     description,
     completed,
     created_at,
-    updated_at
-from tasks
-where
-    user_id = %(user_id)s
-    and id < coalesce(%(after)s, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-    and (%(completed)s::boolean is null or completed = %(completed)s)
-    and (%(updated_since)s::timestamptz is null or updated_at >= %(updated_since)s)
-    and (
-        %(q)s::text is null
-        or strpos(lower(title), lower(%(q)s)) > 0
-        or strpos(lower(description), lower(%(q)s)) > 0
-    )
+    updated_at,
+    matches,
+    stopped
+from (
+    select
+        id,
+        user_id,
+        title,
+        description,
+        completed,
+        created_at,
+        updated_at,
+        (%(completed)s::boolean is null or completed = %(completed)s)
+        and (%(updated_since)s::timestamptz is null or updated_at >= %(updated_since)s)
+        and (
+            %(q)s::text is null
+            or strpos(lower(title), lower(%(q)s)) > 0
+            or strpos(lower(description), lower(%(q)s)) > 0
+        ) as matches,
+        row_number() over newest_first = 10000 and lead(id) over newest_first is not null as stopped
+    from tasks
+    where
+        user_id = %(user_id)s
+        and id < coalesce(%(after)s, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+    window newest_first as (order by id desc)
+    order by id desc
+    limit 10000
+) as scanned
+where matches or stopped
 order by id desc
 limit %(page_size)s;

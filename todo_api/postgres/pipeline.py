@@ -16,6 +16,7 @@ import select
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from datetime import datetime
 from itertools import count
 from typing import Any
 
@@ -35,6 +36,8 @@ ABORTED, SYNC = ExecStatus.PIPELINE_ABORTED.value, ExecStatus.PIPELINE_SYNC.valu
 DONE, ROWS, FAILED = ExecStatus.COMMAND_OK.value, ExecStatus.TUPLES_OK.value, ExecStatus.FATAL_ERROR.value
 BINARY, SQLSTATE = Format.BINARY, DiagnosticField.SQLSTATE
 AS_BINARY, AS_TEXT = PyFormat.BINARY, PyFormat.TEXT
+# As text PostgreSQL refuses a datetime whose offset is 16 hours or more, which RFC 3339 allows.
+_BINARY_TYPES = (bytes, datetime)
 REACTION = 1.0  # seconds in which a server that is not frozen does as it is told
 STALE = {b"0A000", b"26000"}  # prepared for other result types, or not in this session after all
 
@@ -202,7 +205,7 @@ class Pipelines:
         caller is cancelled the statement runs on, and its answer is dropped.
         """
         transformer = self._transformer
-        formats = [AS_BINARY if type(value) is bytes else AS_TEXT for value in values]
+        formats = [AS_BINARY if type(value) in _BINARY_TYPES else AS_TEXT for value in values]
         params = transformer.dump_sequence(values, formats), transformer.formats
         while (wire := self._emptiest()) is None:
             await self._mended()

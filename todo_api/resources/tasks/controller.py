@@ -1,9 +1,8 @@
 """The seven operations on the tasks of a user. Each runs one statement that is scoped to the owner."""
 
-from collections.abc import Sequence
-from hashlib import sha256
 from typing import Annotated, NoReturn
 from urllib.parse import urlencode
+from uuid import UUID
 
 import msgspec
 from litestar import Controller, delete, get, patch, post, put
@@ -48,16 +47,18 @@ from todo_api.resources.tasks.payloads import (
     TaskPatch,
     TaskReplacement,
     created,
+    listed,
+    page,
 )
-from todo_api.resources.tasks.versions import task_tag, version_parameters
+from todo_api.resources.tasks.versions import idempotency_digest, task_tag, version_parameters
 
 LIST = {
-    sort: Statement(f"tasks/{name}", Task, repeatable=True, slow_with=("completed", "q", "updated_since"))
+    sort: Statement(f"tasks/{name}", listed, repeatable=True)
     for sort, name in [("-created_at", "list_newest_first"), ("created_at", "list_oldest_first")]
 }
 GET = Statement("tasks/get", Task, repeatable=True)
-CREATE = Statement("tasks/create", Task)
-CREATE_ONCE = Statement("tasks/create_once", created, repeatable=True)
+CREATE = Statement("tasks/create", created)  # without a key
+CREATE_ONCE = Statement("tasks/create", created, repeatable=True)  # with one
 UPDATE = Statement("tasks/update", Task)
 COMPLETE = Statement("tasks/complete", Task)
 DELETE = Statement("tasks/delete", lambda task_id: task_id)
@@ -83,13 +84,22 @@ class TaskController(Controller):
         response_headers=[ETAG, LINK],
     )
     async def list_tasks(self, user_id: PathId, request: ResourceRequest) -> Annotated[Answer, list[Task]]:
-        """A page of tasks, newest first. Where there are more, `Link` names the next page.
+        """List a page of tasks, newest first unless `sort` says otherwise.
 
-        Pages neither skip nor repeat a task while others are written, and cost the same at any depth.
+        If there are more, `Link` names the next page. Follow it as it is until a page has no `Link`. A page
+        can be shorter than `limit`, or empty, and still have one: a request looks at 10,000 tasks at most.
+
+        Following `Link` shows each task that was there when the first page was read exactly once, unless it
+        is deleted meanwhile, or changed so that it no longer matches. A page costs the same at any depth.
+
+        To poll for news, ask with `updated_since`, or with `sort=created_at` and `after`. A change becomes
+        visible up to some seconds after the time in its `updated_at`. So each time, start at least 10 seconds
+        before the newest time you have seen, and drop what you know already by its `id` and `updated_at`.
+        Deleted tasks are not reported; list all tasks again to find out which are gone.
         """
         listing = read_query(request, Listing)
         conditions = read_preconditions(request.fields)
-        tasks = await request.queries.all(
+        rows = await request.queries.all(
             LIST[listing.sort],
             user_id=user_id,
             after=listing.after,
@@ -98,12 +108,11 @@ class TaskController(Controller):
             updated_since=listing.updated_since,
             page_size=listing.limit + 1,
         )
-        if not tasks and await request.queries.one(OWNER, user_id=user_id) is None:
+        if not rows and await request.queries.one(OWNER, user_id=user_id) is None:
             raise UserNotFound
-        page, link = tasks[: listing.limit], ""
-        if len(tasks) > listing.limit:
-            link = f'<{request.root_path}{_next(user_id, listing, page)}>; rel="next"'
-        body = encode(page)
+        tasks, after = page(rows, listing.limit)
+        link = f'<{request.root_path}{_next(user_id, listing, after)}>; rel="next"' if after else ""
+        body = encode(tasks)
         if is_unchanged(conditions, tag := content_tag(body, link.encode())):
             return Answer(status=304, etag=tag, link=link)
         return Answer(body, etag=tag, link=link)
@@ -121,19 +130,16 @@ class TaskController(Controller):
         """Create a task. Send an `Idempotency-Key` and a retried create runs only once."""
         key = read_idempotency_key(request.fields)
         data.title = data.title.strip()
-        values = {"title": data.title, "description": data.description, "completed": data.completed}
-        if key is None:
-            task = await request.queries.one(CREATE, user_id=user_id, **values)
-            assert task is not None  # an insert returns its row or raises
-            return _created(request, task)
         outcome = await request.queries.one(
-            CREATE_ONCE,
+            CREATE if key is None else CREATE_ONCE,
             user_id=user_id,
+            title=data.title,
+            description=data.description,
+            completed=data.completed,
             idempotency_key=key,
-            idempotency_digest=sha256(encode(data)).digest(),
-            **values,
+            idempotency_digest=None if key is None else idempotency_digest(data),
         )
-        assert outcome is not None
+        assert outcome is not None  # the statement returns its row or raises
         if not outcome.same_payload:
             raise IdempotencyKeyReused
         return _created(request, outcome.task, idempotency_replayed="" if outcome.created else "true")
@@ -260,11 +266,11 @@ def _created(request: ResourceRequest, task: Task, **headers: str) -> Answer:
     return Answer(encode(task), status=201, location=location, etag=task_tag(task.updated_at), **headers)
 
 
-def _next(user_id: str, listing: Listing, page: Sequence[Task]) -> str:
-    """The address of the page behind this one, with every parameter kept."""
+def _next(user_id: str, listing: Listing, after: UUID) -> str:
+    """The address of the page that continues behind this id, with every parameter kept."""
     given = {
         name: value if isinstance(value, str) else msgspec.json.encode(value).decode().strip('"')
         for name, value in msgspec.structs.asdict(listing).items()
         if value is not None
     }
-    return f"/api/{user_id}/tasks?{urlencode(given | {'after': str(page[-1].id)})}"
+    return f"/api/{user_id}/tasks?{urlencode(given | {'after': str(after)})}"

@@ -1,7 +1,9 @@
 """The payloads of tasks: rows, request bodies and the query of a list."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -136,8 +138,34 @@ class Listing(msgspec.Struct, frozen=True):
     ] = "-created_at"
 
 
+class Listed(msgspec.Struct):
+    """A row of a list statement, whose header explains the flags."""
+
+    task: Task
+    matches: bool
+    stopped: bool
+
+
+def listed(*columns: Any) -> Listed:
+    """Make a Listed of a row's columns."""
+    *task, matches, stopped = columns
+    return Listed(Task(*task), matches, stopped)
+
+
+def page(rows: Sequence[Listed], limit: int) -> tuple[list[Task], UUID | None]:
+    """The tasks of a page, and the id behind which the next page continues, or None if this is the last.
+
+    ``rows`` are the result of a list statement that was asked for one row more than ``limit``. A page that
+    is not the last may have fewer tasks than ``limit``, or none, if the statement stopped before it was full.
+    """
+    tasks = [row.task for row in rows[:limit] if row.matches]
+    if not rows or not (len(rows) > limit or rows[-1].stopped):
+        return tasks, None
+    return tasks, tasks[-1].id if rows[-1].matches else rows[-1].task.id
+
+
 class Created(msgspec.Struct):
-    """A row of tasks/create_once."""
+    """A row of tasks/create, whose header explains the flags."""
 
     task: Task
     created: bool
@@ -145,6 +173,6 @@ class Created(msgspec.Struct):
 
 
 def created(*columns: Any) -> Created:
-    """Make a Created of its columns."""
+    """Make a Created of a row's columns."""
     *task, created, same_payload = columns
     return Created(Task(*task), created, same_payload)

@@ -1,9 +1,16 @@
-"""The versions of a task: its entity tag, and what preconditions say of it."""
+"""What requests say about a task's versions and content: entity tag, preconditions, idempotency digest."""
 
 from datetime import UTC, datetime
+from hashlib import sha256
+
+from msgspec.structs import asdict
 
 from todo_api.http.preconditions import Condition, Preconditions
 from todo_api.http.timestamps import encode, with_microseconds
+from todo_api.resources.tasks.payloads import TaskCreation
+
+# Always part of the digest, even with their defaults: digests that are stored already were made so.
+_ALWAYS = ("title", "description", "completed")
 
 
 def task_tag(updated_at: datetime) -> str:
@@ -33,3 +40,15 @@ def _versions(condition: Condition) -> list[datetime]:
         if task_tag(updated_at) == tag:
             versions.append(updated_at)
     return versions
+
+
+def idempotency_digest(task: TaskCreation) -> bytes:
+    """SHA-256 of what a request to create a task says, however it says it. The title must be trimmed.
+
+    It is taken of JSON: ``_ALWAYS``, then the other fields by name, each only if it differs from its default.
+    So the digests of earlier requests stay as they are when a release adds an optional field. What must never
+    change is a field's name, its default, and how its value is written as JSON.
+    """
+    given, defaults = asdict(task), asdict(type(task)(task.title))
+    names = [*_ALWAYS, *sorted(name for name in given.keys() - _ALWAYS if given[name] != defaults[name])]
+    return sha256(encode({name: given[name] for name in names})).digest()
