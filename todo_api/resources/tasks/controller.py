@@ -93,9 +93,10 @@ class TaskController(Controller):
         is deleted meanwhile, or changed so that it no longer matches. A page costs the same at any depth.
 
         To poll for news, ask with `updated_since`, or with `sort=created_at` and `after`. A change becomes
-        visible up to some seconds after the time in its `updated_at`. So each time, start at least 10 seconds
-        before the newest time you have seen, and drop what you know already by its `id` and `updated_at`.
-        Deleted tasks are not reported; list all tasks again to find out which are gone.
+        visible up to some seconds after its `updated_at`, so go back each time: ask for what changed since 10
+        seconds before the newest `updated_at` that you know, or begin behind a task that is 10 seconds older
+        than the newest. Drop what you know already, by its `id` and `updated_at`. Deleted tasks are not
+        reported; list all tasks again to find out which are gone.
         """
         listing = read_query(request, Listing)
         conditions = read_preconditions(request.fields)
