@@ -2,11 +2,17 @@
 
 import asyncio
 from collections import Counter
+from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
 import httpx
+import msgspec
+import psycopg
 import pytest
+
+from todo_api.resources.tasks.payloads import NewTask
+from todo_api.resources.tasks.versions import idempotency_digest
 
 from .conftest import User, assert_problem
 
@@ -43,6 +49,53 @@ async def test_the_same_payload_said_otherwise(ada: User) -> None:
     await create(ada, "k", {"title": "x", "completed": False, "description": None})
     same = await create(ada, "k", {"description": None, "title": " x "})
     assert (201, "true") == (same.status_code, same.headers["idempotency-replayed"])
+
+
+@pytest.mark.parametrize(
+    ("payload", "digest"),
+    [
+        ({"title": "x"}, "8daa852d9c2f861eb0ee226e1195ae0de7d0a7d1069bf861af6119f0cb5ab8d2"),
+        (
+            {"title": "Buy milk", "description": "Two litres", "completed": True},
+            "5ca1f2d41a852ebe457ef5ffbfa9e6fb86686cf120887600f033d1cb6a8a9f70",
+        ),
+        (
+            {"title": 'Ünï "quoted" \\ 🥛', "description": ""},
+            "48291e9e589f489f43968f8e8c9b651873fb9801a1123148f6710b038b7922c3",
+        ),
+    ],
+)
+async def test_digests_never_change(
+    ada: User, database: psycopg.Connection, payload: dict[str, Any], digest: str
+) -> None:
+    """Every release stores the same digest of a payload, as the first one did, or keys in use would break."""
+    task = (await create(ada, "k", payload)).json()
+    query = "select encode(idempotency_digest, 'hex') from tasks where user_id = %s and id = %s"
+    assert (digest,) == database.execute(query, [ada.id, task["id"]]).fetchone()
+
+
+class LaterTask(NewTask, forbid_unknown_fields=True):
+    """The payload of a later release."""
+
+    priority: str = "normal"
+    assignees: list[str] = []
+
+
+@pytest.mark.parametrize("same", [{}, {"priority": "normal"}, {"assignees": [], "priority": "normal"}])
+def test_an_optional_field_that_is_added_changes_no_digest(same: dict[str, Any]) -> None:
+    """Whether a client that knows the new field sends its default or leaves it out."""
+    payload: dict[str, Any] = {"title": "x", "description": "y"}
+    later = msgspec.json.decode(msgspec.json.encode(payload | same), type=LaterTask)
+    assert idempotency_digest(NewTask(**payload)) == idempotency_digest(later)
+
+
+def test_an_added_field_that_is_used_changes_the_digest() -> None:
+    """Each value differently, and the order of the Struct's fields does not matter."""
+    later = LaterTask("x", priority="high", assignees=["ada"])
+    digests = {idempotency_digest(task) for task in (later, LaterTask("x", priority="high"), NewTask("x"))}
+    assert 3 == len(digests)
+    reordered = b'{"title":"x","description":null,"completed":false,"assignees":["ada"],"priority":"high"}'
+    assert sha256(reordered).digest() == idempotency_digest(later)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,10 @@
-"""Lists: their parameters, and pages that stay whole while tasks come and go."""
+"""Lists: their parameters, what paging promises, and a cost that is bounded."""
 
 import asyncio
+import itertools
+import random
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import uuid4
@@ -63,9 +67,13 @@ async def test_a_page_has_100_tasks_unless_told(ada: User, database: psycopg.Con
     assert [["1"]] == await walk(ada, limit=1000, after=response.json()[-1]["id"])
 
 
-def _fill(database: psycopg.Connection, user: User, count: int) -> None:
+def _fill(database: psycopg.Connection, user: User, count: int, completed: Sequence[int] = ()) -> None:
+    """Add tasks with the titles 1, 2, …, in this order, some of them completed."""
     database.execute(
-        "insert into tasks (user_id, title) select %s, n from generate_series(1, %s) as n", [user.id, count]
+        "insert into tasks (user_id, id, title, completed) "
+        "select %s, ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, n, n = any(%s) "
+        "from generate_series(1, %s) as n",
+        [user.id, list(completed), count],
     )
 
 
@@ -203,6 +211,70 @@ async def test_a_page_is_full_also_where_a_filter_leaves_gaps(ada: User) -> None
     for number in range(6):
         await ada.creates(f"{number}", completed=number % 2 == 0)
     assert [["4", "2"], ["0"]] == await walk(ada, limit=2, completed="true")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "completed", "pages"),
+    [
+        (10_000, [], [[]]),
+        (10_001, [], [[], []]),
+        (10_001, [1], [[], [1]]),
+        (10_001, [2], [[2], []]),
+        (10_001, [2, 3, 4], [[4, 3], [2]]),
+        (20_500, [20_500, 20_000, 10_501, 500, 1], [[20_500, 20_000], [10_501], [500, 1]]),
+    ],
+)
+async def test_a_page_looks_at_10000_tasks_at_most(
+    ada: User, database: psycopg.Connection, tasks: int, completed: list[int], pages: list[list[int]]
+) -> None:
+    """It ends there, even if it is empty, and Link continues behind the last task that was looked at."""
+    _fill(database, ada, tasks, completed)
+    found = await walk(ada, limit=2, completed="true")
+    assert pages == [[int(title) for title in page] for page in found]
+
+
+@pytest.mark.parametrize("q", [None, "1", "nowhere"])
+async def test_a_bounded_walk_is_the_same_in_both_directions(
+    ada: User, database: psycopg.Connection, q: str | None
+) -> None:
+    """Each matching task once, in order, among more tasks than one page looks at."""
+    _fill(database, ada, 12_000)
+    expected = [f"{number}" for number in range(1, 12_001) if q is None or q in f"{number}"]
+    filters = {"limit": 1000} | ({"q": q} if q else {})
+    assert expected == list(itertools.chain(*await walk(ada, sort="created_at", **filters)))
+    assert expected[::-1] == list(itertools.chain(*await walk(ada, sort="-created_at", **filters)))
+
+
+@pytest.mark.parametrize("sort", SORTS)
+async def test_what_paging_promises(ada: User, sort: str) -> None:
+    """With 16 concurrent writers, each task that was there at first and stays is seen exactly once."""
+    tasks = [await ada.creates(f"{number}") for number in range(200)]
+    doomed, staying = tasks[::4], [task for task in tasks if task not in tasks[::4]]
+    chosen = random.Random(14)
+
+    async def write(number: int) -> None:
+        for _ in range(25):
+            await ada.creates("new")
+            await ada.client.patch(ada.path(chosen.choice(staying)), json={"description": f"by {number}"})
+            await ada.client.delete(ada.path(chosen.choice(doomed)))
+
+    async def read() -> Counter[str]:
+        seen: Counter[str] = Counter()
+        url: str | None = f"{ada.tasks}?{urlencode({'limit': 7, 'sort': sort, 'completed': 'false'})}"
+        while url:
+            response = await ada.client.get(url)
+            seen.update(task["id"] for task in response.json())
+            url = next_page(response)
+        return seen
+
+    writers = asyncio.gather(*map(write, range(16)))
+    walks = []
+    while not writers.done():
+        walks.append(await read())
+    await writers
+    for seen in walks:
+        assert {1} == set(seen.values())
+        assert {task["id"] for task in staying} <= seen.keys()
 
 
 WRONG = {

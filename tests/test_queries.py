@@ -12,8 +12,8 @@ import pytest
 import todo_api
 from todo_api import folder
 from todo_api.queries import Statement
-from todo_api.resources.tasks.controller import CREATE_ONCE
-from todo_api.resources.tasks.payloads import Created, Task
+from todo_api.resources.tasks.controller import CREATE_ONCE, LIST
+from todo_api.resources.tasks.payloads import Created, Listed, Task
 from todo_api.resources.users import User
 
 
@@ -62,10 +62,16 @@ def test_columns_are_the_fields(database: psycopg.Connection, name: str) -> None
     assert list(row.__struct_fields__) == _columns(database, STATEMENTS[name])
 
 
-def test_columns_of_an_idempotent_create(database: psycopg.Connection) -> None:
-    """A task's columns, and behind them what else there is to tell."""
-    _, *told = msgspec.structs.fields(Created)
-    assert [*Task.__struct_fields__, *(field.name for field in told)] == _columns(database, CREATE_ONCE)
+@pytest.mark.parametrize(
+    ("statement", "row"),
+    [(CREATE_ONCE, Created), (LIST["created_at"], Listed), (LIST["-created_at"], Listed)],
+)
+def test_columns_of_a_task_with_flags(
+    database: psycopg.Connection, statement: Statement[Any], row: type[msgspec.Struct]
+) -> None:
+    """The columns of a task come first, then the flags."""
+    _, *flags = row.__struct_fields__
+    assert [*Task.__struct_fields__, *flags] == _columns(database, statement)
 
 
 @pytest.mark.parametrize("name", NAMES)
