@@ -135,6 +135,28 @@ async def test_of_16_different_requests_at_once_one_creates(ada: User) -> None:
     assert 1 == len(await ada.lists())
 
 
+@pytest.mark.parametrize(("key", "status", "tasks"), [("k", 201, 1), (None, 503, 0)])
+async def test_only_a_create_with_a_key_is_tried_again(
+    ada: User, database_url: str, key: str | None, status: int, tasks: int
+) -> None:
+    """If the connection breaks before the answer: without a key, another try could create a second task."""
+    waiting = (
+        "select pid from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    )
+    async with await psycopg.AsyncConnection.connect(database_url) as other:
+        await other.execute("lock table tasks")
+        headers = {"Idempotency-Key": key} if key else {}
+        request = asyncio.create_task(ada.client.post(ada.tasks, json={"title": "x"}, headers=headers))
+        while not (found := await (await other.execute(waiting)).fetchall()):
+            await asyncio.sleep(0.01)
+            await other.execute("select pg_stat_clear_snapshot()")
+        await other.execute("select pg_terminate_backend(%s)", found[0])
+        await asyncio.sleep(0.1)  # a second try waits for the lock by now
+        await other.rollback()
+        assert status == (await request).status_code
+    assert tasks == len(await ada.lists())
+
+
 async def test_a_failed_request_burns_no_key(ada: User) -> None:
     """What was refused may be sent again, mended, under its key."""
     assert_problem(await create(ada, "k", {"title": ""}), 422, "invalid-request")
