@@ -11,7 +11,7 @@ import msgspec
 import psycopg
 import pytest
 
-from todo_api.resources.tasks.payloads import NewTask
+from todo_api.resources.tasks.payloads import TaskCreation
 from todo_api.resources.tasks.versions import idempotency_digest
 
 from .conftest import User, assert_problem
@@ -74,7 +74,7 @@ async def test_digests_never_change(
     assert (digest,) == database.execute(query, [ada.id, task["id"]]).fetchone()
 
 
-class LaterTask(NewTask, forbid_unknown_fields=True):
+class LaterTask(TaskCreation, forbid_unknown_fields=True):
     """The payload of a later release."""
 
     priority: str = "normal"
@@ -86,13 +86,15 @@ def test_an_optional_field_that_is_added_changes_no_digest(same: dict[str, Any])
     """Whether a client that knows the new field sends its default or leaves it out."""
     payload: dict[str, Any] = {"title": "x", "description": "y"}
     later = msgspec.json.decode(msgspec.json.encode(payload | same), type=LaterTask)
-    assert idempotency_digest(NewTask(**payload)) == idempotency_digest(later)
+    assert idempotency_digest(TaskCreation(**payload)) == idempotency_digest(later)
 
 
 def test_an_added_field_that_is_used_changes_the_digest() -> None:
     """Each value differently, and the order of the Struct's fields does not matter."""
     later = LaterTask("x", priority="high", assignees=["ada"])
-    digests = {idempotency_digest(task) for task in (later, LaterTask("x", priority="high"), NewTask("x"))}
+    digests = {
+        idempotency_digest(task) for task in (later, LaterTask("x", priority="high"), TaskCreation("x"))
+    }
     assert 3 == len(digests)
     reordered = b'{"title":"x","description":null,"completed":false,"assignees":["ada"],"priority":"high"}'
     assert sha256(reordered).digest() == idempotency_digest(later)
