@@ -46,7 +46,7 @@ class HealthController(Controller):
         """
         try:
             async with asyncio.timeout(_PATIENCE):
-                applied = {name for name, _ in await request.queries.all(migrations.APPLIED)}
+                applied = {name for name, _ in await request.queries.fetch_all(migrations.APPLIED)}
         except errors.UndefinedTable:
             applied = set()
         except (psycopg.OperationalError, TimeoutError) as error:

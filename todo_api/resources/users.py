@@ -61,14 +61,14 @@ class UserController(Controller):
     )
     async def add_user(self, data: JSONBody[NewUser], request: StrictRequest) -> Answer:
         """Add a user. The email is taken where another user has it, whatever its case."""
-        user = await request.queries.one(ADD, email=data.email)
+        user = await request.queries.fetch_one(ADD, email=data.email)
         assert user is not None
         return Answer(encode(user), status=201, location=f"/api/users/{user.id}")
 
     @get("/{user_id:str}", **document("Read a user", 200, User, USER_NOT_FOUND))
     async def get_user(self, user_id: PathId, request: StrictRequest) -> Answer:
         """Read one user."""
-        user = await request.queries.one(GET, user_id=user_id)
+        user = await request.queries.fetch_one(GET, user_id=user_id)
         if user is None:
             raise ProblemError(USER_NOT_FOUND)
         return Answer(encode(user))

@@ -38,7 +38,7 @@ from todo_api.resources.tasks.payloads import (
 )
 
 LIST = {
-    sort: Statement(f"tasks/{name}", Task, repeatable=True, slow_with=("completed", "q", "updated_since"))
+    sort: Statement(f"tasks/{name}", Task, repeatable=True)
     for sort, name in [("-created_at", "list_newest_first"), ("created_at", "list_oldest_first")]
 }
 GET = Statement("tasks/get", Task, repeatable=True)
@@ -75,7 +75,7 @@ class TaskController(Controller):
         Pages neither skip nor repeat a task while others are written, and cost the same at any depth.
         """
         listing = read_query(request, Listing)
-        tasks = await request.queries.all(
+        tasks = await request.queries.fetch_all(
             LIST[listing.sort],
             user_id=user_id,
             after=listing.after,
@@ -84,7 +84,7 @@ class TaskController(Controller):
             updated_since=listing.updated_since,
             page_size=listing.limit + 1,
         )
-        if not tasks and await request.queries.one(OWNER, user_id=user_id) is None:
+        if not tasks and await request.queries.fetch_one(OWNER, user_id=user_id) is None:
             raise ProblemError(USER_NOT_FOUND)
         page, link = tasks[: listing.limit], ""
         if len(tasks) > listing.limit:
@@ -116,10 +116,10 @@ class TaskController(Controller):
         data.title = data.title.strip()
         values = {"title": data.title, "description": data.description, "completed": data.completed}
         if idempotency_key is None:
-            task = await request.queries.one(CREATE, user_id=user_id, **values)
+            task = await request.queries.fetch_one(CREATE, user_id=user_id, **values)
             assert task is not None  # an insert returns its row or raises
             return _respond_created(task)
-        outcome = await request.queries.one(
+        outcome = await request.queries.fetch_one(
             CREATE_ONCE,
             user_id=user_id,
             idempotency_key=read_idempotency_key(idempotency_key),
@@ -140,7 +140,7 @@ class TaskController(Controller):
         if_none_match: IfNoneMatch = None,
     ) -> Answer:
         """Read one task."""
-        task = await request.queries.one(GET, user_id=user_id, task_id=task_id)
+        task = await request.queries.fetch_one(GET, user_id=user_id, task_id=task_id)
         if task is None:
             raise ProblemError(TASK_NOT_FOUND)
         if is_current(if_none_match, tag := task_tag(task.updated_at)):
@@ -205,7 +205,7 @@ class TaskController(Controller):
         if_match: IfMatch = None,
     ) -> Answer:
         """Toggle `completed`, in one atomic step; or set it with a body, which is safe to repeat."""
-        task = await request.queries.one(
+        task = await request.queries.fetch_one(
             COMPLETE,
             user_id=user_id,
             task_id=task_id,
@@ -225,7 +225,7 @@ class TaskController(Controller):
         if_match: IfMatch = None,
     ) -> None:
         """Delete a task. A second time it is not found."""
-        deleted = await request.queries.one(
+        deleted = await request.queries.fetch_one(
             DELETE, user_id=user_id, task_id=task_id, if_match=versions(if_match)
         )
         if deleted is None:
@@ -235,7 +235,7 @@ class TaskController(Controller):
 async def _update(
     queries: Queries, user_id: str, task_id: str, data: TaskPatch, if_match: str | None
 ) -> Answer:
-    task = await queries.one(
+    task = await queries.fetch_one(
         UPDATE,
         user_id=user_id,
         task_id=task_id,
@@ -252,7 +252,7 @@ async def _update(
 
 async def _refusal(queries: Queries, user_id: str, task_id: str, if_match: str | None) -> ProblemError:
     """Why a change found no row: the task is not there, or not in a version that If-Match names."""
-    if if_match is not None and await queries.one(GET, user_id=user_id, task_id=task_id) is not None:
+    if if_match is not None and await queries.fetch_one(GET, user_id=user_id, task_id=task_id) is not None:
         return ProblemError(TASK_CHANGED)
     return ProblemError(TASK_NOT_FOUND)
 
