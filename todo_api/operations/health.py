@@ -1,7 +1,8 @@
-"""What those who look after the service ask of it: does it live, is it ready, what are its figures."""
+"""Health checks and metrics, for those who operate the service."""
 
 import asyncio
 from typing import Literal
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -16,10 +17,14 @@ from todo_api.http.problems import SCHEMA_BEHIND, UNAVAILABLE, ProblemError
 from todo_api.http.requests import StrictRequest
 from todo_api.observability.metrics import Metrics
 from todo_api.postgres import migrations
+from todo_api.queries import Statement
 
 KNOWN = frozenset(migrations.known())
+WRITABLE = Statement("health/writable", str, repeatable=True)
 
-_PATIENCE = 2  # seconds; a probe that hangs is taken for a dead service
+_NOBODY = UUID(int=0)  # which gen_random_uuid() never makes
+
+_PATIENCE = 2  # seconds; a probe that gets no answer takes the service for dead
 
 
 class Health(msgspec.Struct):
@@ -40,19 +45,26 @@ class HealthController(Controller):
 
     @get("/health/ready", **document("Ask whether the service is ready", 200, Health, SCHEMA_BEHIND))
     async def ready(self, request: StrictRequest) -> Health:
-        """Answers 200 where the database answers and its schema is current, within 2 s in any case.
+        """Answers 200 if the database answers, takes writes and has the current schema, within 2 s.
 
         A schema that is ahead is current too: the next version may already be on its way.
         """
+        queries = request.queries
         try:
             async with asyncio.timeout(_PATIENCE):
-                applied = {name for name, _ in await request.queries.fetch_all(migrations.APPLIED)}
+                rows, _ = await asyncio.gather(
+                    queries.fetch_all(migrations.APPLIED),
+                    queries.fetch_all(WRITABLE, user_id=_NOBODY),
+                )
+            applied = {name for name, _ in rows}
         except errors.UndefinedTable:
             applied = set()
+        except errors.ReadOnlySqlTransaction as error:
+            raise ProblemError(UNAVAILABLE, detail="The database takes no writes.") from error
         except (psycopg.OperationalError, TimeoutError) as error:
             raise ProblemError(UNAVAILABLE, detail="The database does not answer.") from error
         except psycopg.Error as error:
-            raise ProblemError(UNAVAILABLE, detail="The database does not tell its migrations.") from error
+            raise ProblemError(UNAVAILABLE, detail="The applied migrations cannot be read.") from error
         if not applied >= KNOWN:
             raise ProblemError(SCHEMA_BEHIND)
         return Health()

@@ -104,6 +104,11 @@ class Connections:
                 raise PoolTimeout(f"no connection in time: {self._failure}")
         return pipeline
 
+    def check(self) -> None:
+        """Look for connections that were cut and not noticed yet, as where one breaks others may have."""
+        for pipeline in tuple(self._pipelines):
+            pipeline.read()
+
     def drain(self) -> None:
         """Send nothing more over the present connections. Each closes with its last answer."""
         for pipeline in tuple(self._pipelines):

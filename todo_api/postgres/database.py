@@ -91,6 +91,7 @@ class Database:
             except OperationalError as error:
                 if not statement.repeatable or not _lost(error):
                     raise
+            self._connections.check()
             try:
                 # The connections have more time: they are not to end because this one statement is late.
                 async with asyncio.timeout_at(start + self._timeout):

@@ -88,7 +88,7 @@ class Pipeline:
         self._expiry = self._loop.call_later(lifetime, self.drain)
         self._alarm = self._expiry
         self._alarm_at = inf
-        self._loop.add_reader(self._socket, self._read)
+        self._loop.add_reader(self._socket, self.read)
 
     def send(
         self,
@@ -156,18 +156,10 @@ class Pipeline:
                 answer.set_exception((OverdueError if deadline <= now else UnansweredError)(reason))
         self._closed(self)
 
-    def _write(self) -> None:
-        """Send what the socket had no room for, and read: a flush that finds no room reads unseen."""
-        try:
-            if not self._pgconn.flush():
-                self._loop.remove_writer(self._socket)
-        except OperationalError as error:
-            self.close(str(error))
-        else:
-            self._read()
-
-    def _read(self) -> None:
+    def read(self) -> None:
         """Hand out the answers that have come. This also notices the end of the stream, even when idle."""
+        if self.state is State.CLOSED:
+            return
         pgconn, unanswered = self._pgconn, self.unanswered
         owed = len(unanswered)
         try:
@@ -193,6 +185,16 @@ class Pipeline:
             self.head_since = self._loop.time()
         if self.state is State.DRAINING and not unanswered:
             self.close("drained")
+
+    def _write(self) -> None:
+        """Send what the socket had no room for, and read: a flush that finds no room reads unseen."""
+        try:
+            if not self._pgconn.flush():
+                self._loop.remove_writer(self._socket)
+        except OperationalError as error:
+            self.close(str(error))
+        else:
+            self.read()
 
     def _set_alarm(self, deadline: float) -> None:
         if self._alarm_at < inf:
