@@ -127,6 +127,7 @@ class Connections:
         if self._opening:
             self._opening.cancel()
             await asyncio.wait([self._opening])
+            self._opening = None  # its traceback would keep the socket of a connection in the making
         self.drain()
         if owed := [answer for pipeline in self._pipelines for answer, _ in pipeline.unanswered]:
             await asyncio.wait(owed)  # their deadlines bound it

@@ -9,7 +9,7 @@ from todo_api.settings import Settings
 # How long a silent host is waited for, where the URL does not say. A connection in vain ends before the
 # request that waits for it does, so the next host's is still in time.
 _PATIENCE: dict[str, int | str] = {
-    "connect_timeout": 3,  # seconds a host
+    "connect_timeout": 2,  # seconds a host
     "keepalives_idle": 30,
     "keepalives_interval": 5,
     "tcp_user_timeout": 15_000,  # milliseconds; Linux only, ignored elsewhere
