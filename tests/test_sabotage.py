@@ -24,20 +24,6 @@ OPENING = STEPS[:2]  # which a new connection goes through
 INSERT = "insert into things values ($1::int) returning id"
 
 
-@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
-    """Both event loops."""
-    return "asyncio", {"use_uvloop": request.param}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_count() -> Iterator[None]:
-    """Leave what was there before out of the garbage collector's rounds."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture(scope="module")
 def own_database(empty_database: NewDatabase) -> str:
     """A database of this module's own."""
@@ -113,7 +99,11 @@ def drained(database: Shared) -> None:
     database.connections.drain()
 
 
-@pytest.mark.parametrize("meanwhile", [None, drained], ids=["serving", "draining"])
+@pytest.mark.parametrize(
+    ("anyio_backend", "meanwhile"),
+    [("asyncio", None), ("asyncio", drained), (("asyncio", {"use_uvloop": True}), None)],
+    ids=["serving", "draining", "serving, on uvloop"],
+)
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("step", STEPS)
 async def test_the_next_statement_works(
@@ -122,7 +112,7 @@ async def test_the_next_statement_works(
     """Whatever happens to a connection, at whichever step of its life."""
     async with Relay(database_url).listening() as relay:
         before = footprint()
-        async with opened(relay.url, size=1, timeout=5 if step in OPENING else 1) as database:
+        async with opened(relay.url, size=1, timeout=5 if step in OPENING else 0.5) as database:
             if step not in OPENING:
                 await works(database)
             relay.step, relay.act = step, act
@@ -144,7 +134,7 @@ async def test_closing_ends(step: str, act: str, database_url: str) -> None:
     """The set closes in bounded time and leaves nothing, whatever the last statement's connection does."""
     async with Relay(database_url).listening() as relay:
         before = footprint()
-        async with opened(relay.url, size=1, timeout=5 if step in OPENING else 1) as database:
+        async with opened(relay.url, size=1, timeout=5 if step in OPENING else 0.5) as database:
             if step not in OPENING:
                 await works(database)
             relay.step, relay.act = step, act
