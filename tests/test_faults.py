@@ -10,59 +10,24 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from threading import Event, Thread
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
-import psutil
 import psycopg
 import pytest
 
-from todo_api.postgres import embedded
-
 from .conftest import NewDatabase, assert_problem
 from .load import Load
+from .outage import CUT, Server
 from .service import Service, serving, wait_until
 
 CROWD = 150
 HEALING = 5.0  # seconds, of which a machine of one's own takes one
 BOUND = 45.0  # seconds, in which what takes at most ten happens on a crowded machine, too
-
-
-class Server:
-    """A PostgreSQL that dies and comes back, at an address that stays."""
-
-    def __init__(self, directory: Path, address: Path) -> None:
-        self.url = f"postgresql://postgres@/postgres?host={address}"
-        self._directory = directory
-        self._address = address
-        self._life = ExitStack()
-
-    def start(self) -> None:
-        """Start, or start again, and return when it answers."""
-        socket_ = parse_qs(urlsplit(self._life.enter_context(embedded.running(self._directory))).query)[
-            "host"
-        ]
-        self._address.unlink(missing_ok=True)
-        self._address.symlink_to(socket_[0])
-
-    def stop(self) -> None:
-        """Stop it with good manners."""
-        self._life.close()
-
-    def kill(self) -> None:
-        """SIGKILL to each of its processes."""
-        self.signal(signal.SIGKILL)
-        self._life.close()
-
-    def signal(self, number: int) -> None:
-        """Send a signal to each of its processes."""
-        pid = int((self._directory / "data/postmaster.pid").read_text().split()[0])
-        for process in [psutil.Process(pid), *psutil.Process(pid).children()]:
-            with suppress(psutil.NoSuchProcess):  # it ended by itself
-                process.send_signal(number)
 
 
 @pytest.fixture
@@ -214,10 +179,7 @@ async def test_connections_that_were_cut_cost_nothing(how: str, tmp_path: Path, 
                     await asyncio.to_thread(server.start)
                 else:
                     with psycopg.connect(server.url, autocommit=True) as connection:
-                        connection.execute(
-                            "select pg_terminate_backend(pid) from pg_stat_activity"
-                            " where application_name like 'todo-api%'"
-                        )
+                        connection.execute(CUT)
                 assert expected == await crowd()
             assert 30 == len((await client.get(path)).json())
 
@@ -243,3 +205,37 @@ def test_a_create_with_a_key_happens_once_across_kills(tmp_path: Path, server: S
                     load.url = service.url
             load.goes_on()
         load.assert_nothing_lost(server.url)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_outage_ends(workers: str, tmp_path: Path, server: Server) -> None:
+    """Every session is cut every 10 ms for 2 s under reading clients: afterwards a read is served at once."""
+    with serving(tmp_path, "--migrate", DATABASE_URL=server.url, WORKERS=workers) as service:
+        user = httpx.post(f"{service.url}/api/users", json={"email": "ada@example.org"}).json()["id"]
+        path, over, answers = f"{service.url}/api/users/{user}", Event(), Counter[int]()
+
+        def read() -> None:
+            with httpx.Client(timeout=BOUND) as client:
+                while not over.is_set():
+                    answers[client.get(path).status_code] += 1
+
+        readers = [Thread(target=read) for _ in range(6)]
+        for reader in readers:
+            reader.start()
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            cutting_ends = time.monotonic() + 2
+            while time.monotonic() < cutting_ends:
+                connection.execute(CUT)
+                time.sleep(0.01)
+        ended = time.monotonic()
+        with httpx.Client(timeout=BOUND) as client:
+            while client.get(path).status_code != 200:
+                assert time.monotonic() - ended < BOUND
+        healed = time.monotonic() - ended
+        over.set()
+        for reader in readers:
+            reader.join()
+        sound = [httpx.get(path, timeout=BOUND).status_code for _ in range(50)]
+    print(f"healed in {healed:.3f} s; while sessions were cut and after: {dict(answers)}")
+    assert healed < 2
+    assert [200] * 50 == sound

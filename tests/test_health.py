@@ -9,6 +9,7 @@ import pytest
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotFoundException
 from litestar.handlers.base import BaseRouteHandler
+from psycopg import sql
 
 from todo_api.app import create_app
 from todo_api.postgres import migrations
@@ -66,6 +67,30 @@ async def test_ready_follows_the_schema(new_database: NewDatabase, as_owner: Cal
             assert 200 == (await client.get("/health/ready")).status_code
             connection.execute("alter table _yoyo_migration rename applied_at_utc to renamed")
             assert_problem(await client.get("/health/ready"), 503, "unavailable")
+
+
+async def test_a_database_that_takes_no_writes_is_not_ready(
+    new_database: NewDatabase, as_owner: Callable[[str], str]
+) -> None:
+    """Read-only: 503, and ready again, without a restart, when it takes writes again. Nothing is written."""
+    url = new_database()
+    async with talking_to(create_app(Settings(database_url=url))) as client:
+        assert 200 == (await client.get("/health/ready")).status_code
+        for value, status in (("on", 503), ("off", 200)):
+            with psycopg.connect(as_owner(url), autocommit=True) as connection:
+                database = sql.Identifier(connection.info.dbname)
+                change = "alter database {} set default_transaction_read_only = {}"
+                connection.execute("set default_transaction_read_only = off")
+                connection.execute(sql.SQL(change).format(database, sql.SQL(value)))
+                connection.execute(
+                    "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
+                    " where datname = current_database() and pid <> pg_backend_pid()"
+                )
+            answer = await client.get("/health/ready")
+            assert status == answer.status_code
+            if status == 503:
+                problem = assert_problem(answer, 503, "unavailable")
+                assert "The database takes no writes." == problem["detail"]
 
 
 async def test_guards_stand_before_resources_only(settings: Settings) -> None:

@@ -1,24 +1,20 @@
 """Statements that share connections do not share anything else."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, cast
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-from todo_api.postgres.pipeline import OverdueError, Pipelines, UnansweredError
-from todo_api.queries import Statement
+from todo_api.postgres.pipeline import OverdueError, UnansweredError
 
 from .conftest import NewDatabase
-
-Rows = list[tuple[Any, ...]]
+from .database import opened
+from .relay import Relay
 
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
@@ -31,107 +27,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 def database_url(empty_database: NewDatabase) -> str:
     """A database of the test's own, where nobody else's connections are."""
     return empty_database()
-
-
-@dataclass(frozen=True)
-class Adhoc:
-    """What the pipelines need to know of a statement."""
-
-    name: str
-    positional: bytes
-
-
-def adhoc(sql: str) -> Statement[Any]:
-    """A statement that is no file, under itself as its name."""
-    return cast("Statement[Any]", Adhoc(sql, sql.encode()))
-
-
-class Database:
-    """Pipelines over a pool, and a connection of one's own beside them."""
-
-    def __init__(self, pool: AsyncConnectionPool, pipelines: Pipelines, url: str, connections: int) -> None:
-        self.pool, self.pipelines, self.url, self.connections = pool, pipelines, url, connections
-
-    async def run(self, sql: str, *values: object) -> Rows:
-        """Run SQL through the pipelines, under itself as its name."""
-        return await self.pipelines.execute(adhoc(sql), values, tuple)
-
-    async def admin(self, sql: str) -> Rows:
-        """Run SQL outside of pipelines and pool."""
-        async with await psycopg.AsyncConnection.connect(self.url, autocommit=True) as connection:
-            cursor = await connection.execute(sql)
-            return await cursor.fetchall() if cursor.description else []
-
-    async def warm(self) -> None:
-        """Bring every connection into service."""
-        async with asyncio.timeout(60):
-            pids: list[Rows] = []
-            while len({pid for ((pid,),) in pids}) < self.connections:
-                pids = await asyncio.gather(*(self.run("select pg_backend_pid()") for _ in range(9)))
-
-    async def cut(self) -> None:
-        """Have the server end every connection of the pool."""
-        await self.admin(
-            "select pg_terminate_backend(pid) from pg_stat_activity "
-            "where datname = current_database() and pid <> pg_backend_pid()"
-        )
-
-
-@asynccontextmanager
-async def opened(
-    url: str,
-    connections: int = 2,
-    max_queue: int = 1000,
-    timeout: float = 10,  # noqa: ASYNC109 (it is the pipelines')
-    **pool_options: Any,
-) -> AsyncIterator[Database]:
-    """Open a pool and pipelines over it, and close both."""
-    options = {"min_size": connections, "max_size": connections, **pool_options}
-    async with AsyncConnectionPool(url, kwargs={"autocommit": True}, open=False, **options) as pool:
-        pipelines = Pipelines(pool, connections, max_queue=max_queue, timeout=timeout)
-        try:
-            yield Database(pool, pipelines, url, connections)
-        finally:
-            await pipelines.close()
-
-
-@asynccontextmanager
-async def relayed(url: str) -> AsyncIterator[tuple[str, Callable[[], None]]]:
-    """Stand between clients and the server: a URL, and what freezes the connections made so far."""
-    server = conninfo_to_dict(url)
-    host, port = str(server["host"]), int(str(server.get("port", 5432)))
-
-    def connect() -> Coroutine[Any, Any, tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        if host.startswith("/"):
-            return asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
-        return asyncio.open_connection(host, port)
-
-    links: list[asyncio.Task[None]] = []
-    writers: list[asyncio.StreamWriter] = []
-
-    async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        while data := await source.read(65536):
-            sink.write(data)
-        sink.close()
-
-    async def link(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await connect()
-        links.extend(map(asyncio.create_task, (carry(reader, back), carry(there, writer))))
-        writers.extend((writer, back))
-
-    def freeze() -> None:
-        for task in links:
-            task.cancel()
-
-    listener = await asyncio.start_server(link, "127.0.0.1")
-    try:
-        yield make_conninfo(url, host="127.0.0.1", port=listener.sockets[0].getsockname()[1]), freeze
-    finally:
-        freeze()
-        listener.close()
-        for writer in writers:
-            writer.transport.abort()
-        await asyncio.sleep(0)
 
 
 async def test_values_go_out_and_rows_come_back_as_python_objects(database_url: str) -> None:
@@ -152,9 +47,9 @@ async def test_values_go_out_and_rows_come_back_as_python_objects(database_url: 
 async def test_each_row_is_made_by_the_callers_function(database_url: str) -> None:
     """`make_row` gets each row's values; no rows make an empty list, and so does a statement without."""
     async with opened(database_url) as database:
-        numbers = adhoc("select n, -n from generate_series(1, $1::int) n")
-        assert [0, 0, 0] == await database.pipelines.execute(numbers, [3], sum)
-        assert [] == await database.pipelines.execute(numbers, [0], sum)
+        numbers = "select n, -n from generate_series(1, $1::int) n"
+        assert [0, 0, 0] == await database.run(numbers, 3, row=sum)
+        assert [] == await database.run(numbers, 0, row=sum)
         assert [] == await database.run("create table things (id int)")
 
 
@@ -195,7 +90,7 @@ async def test_errors_slowness_and_cancellation_stay_their_own(database_url: str
 
 async def test_a_cancelled_statement_runs_on_and_its_answer_is_dropped(database_url: str) -> None:
     """Those behind it get their own answers; what it wrote is written."""
-    async with opened(database_url, connections=1) as database:
+    async with opened(database_url, size=1) as database:
         await database.run("create table things (id int)")
         left = asyncio.create_task(database.run("insert into things select 1 from pg_sleep(1) returning id"))
         await asyncio.sleep(0.05)
@@ -221,7 +116,7 @@ async def test_errors_are_what_a_cursor_would_raise(database_url: str) -> None:
 
 async def test_a_commit_that_fails_fails_its_statement(database_url: str) -> None:
     """A deferred constraint speaks up after the rows: the caller gets the error and not the rows."""
-    async with opened(database_url, connections=1) as database:
+    async with opened(database_url, size=1) as database:
         await database.run("create table things (id int unique deferrable initially deferred)")
         insert = "insert into things values ($1) returning id"
         outcomes = await asyncio.gather(*(database.run(insert, n) for n in (1, 1, 2)), return_exceptions=True)
@@ -231,7 +126,7 @@ async def test_a_commit_that_fails_fails_its_statement(database_url: str) -> Non
 
 
 async def test_what_a_broken_connection_carried_is_unanswered(database_url: str) -> None:
-    """All of it fails at once, the pool replaces the connections, and the next statement succeeds."""
+    """All of it fails at once, and the next statement succeeds."""
     async with opened(database_url) as database:
         await database.warm()
         tasks = [asyncio.create_task(database.run("select pg_sleep(30)")) for _ in range(100)]
@@ -241,24 +136,72 @@ async def test_what_a_broken_connection_carried_is_unanswered(database_url: str)
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert {UnansweredError} == {type(outcome) for outcome in outcomes}
         assert [(1,)] == await database.run("select 1")
-        assert 1 <= database.pool.get_stats()["returns_bad"]
+
+
+async def test_what_may_be_repeated_is_repeated_once(database_url: str) -> None:
+    """A statement that ends its own session is sent twice if it is repeatable, and else once."""
+    async with opened(database_url, size=1) as database:
+        await database.run("create sequence attempts")
+        suicide = "select pg_terminate_backend(pg_backend_pid()) where nextval('attempts') > 0"
+        for repeatable, attempts in ((False, 1), (True, 3)):
+            with pytest.raises(UnansweredError):
+                await database.run(suicide, repeatable=repeatable)
+            assert [(attempts,)] == await database.run("select last_value from attempts")
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [("08006", 2), ("55P03", 1), ("57014", 1), ("53300", 1), ("40P01", 1), ("23505", 1)],
+)
+async def test_what_is_too_slow_or_too_busy_is_not_repeated(
+    error: str, attempts: int, database_url: str
+) -> None:
+    """Only a connection that was lost is a reason to run a repeatable statement once more."""
+    async with opened(database_url) as database:
+        await database.run("create sequence attempts")
+        await database.run(
+            "create function fail() returns int language plpgsql as"
+            f" 'begin perform nextval(''attempts''); raise sqlstate ''{error}''; end'"
+        )
+        with pytest.raises(psycopg.Error) as raised:
+            await database.run("select fail()", repeatable=True)
+        assert error == raised.value.sqlstate
+        assert [(attempts,)] == await database.run("select last_value from attempts")
 
 
 async def test_connections_cut_while_idle_cost_no_statement(database_url: str) -> None:
-    """Neither those in use nor those that the pool still keeps."""
-    async with opened(database_url, connections=2, min_size=4, max_size=4) as database:
-        await database.warm()
+    """They are noticed when they end, and replaced when there is a statement for them, not before."""
+    async with opened(database_url, size=4) as database:
         for _ in range(2):
+            await database.warm()
             await database.cut()
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.3)
+            sessions = "select from pg_stat_activity where application_name = 'todo-api test'"
+            assert [] == await database.admin(sessions)
             assert [[(1,)]] * 20 == await asyncio.gather(*(database.run("select 1") for _ in range(20)))
 
 
+async def test_all_connections_cut_unnoticed_cost_no_repeatable_statement(database_url: str) -> None:
+    """A statement that finds one of them broken is not sent to the next broken one."""
+    async with opened(database_url, size=4) as database:
+        await database.warm()
+        with psycopg.connect(database_url, autocommit=True) as connection:  # meanwhile the loop stands still
+            connection.execute(
+                "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+                " where application_name = 'todo-api test'"
+            )
+        runs = [database.run("select 1", repeatable=True) for _ in range(20)]
+        assert [[(1,)]] * 20 == await asyncio.gather(*runs)
+
+
 async def test_a_frozen_connection_is_left_in_bounded_time(database_url: str) -> None:
-    """Its statements are overdue after the time-out; at twice that another one takes its place."""
-    async with relayed(database_url) as (url, freeze), opened(url, connections=1, timeout=0.4) as database:
+    """Its statements are overdue within the time-out, and another one takes its place."""
+    async with (
+        Relay(database_url).listening() as relay,
+        opened(relay.url, size=1, timeout=0.4) as database,
+    ):
         assert [(1,)] == await database.run("select 1")
-        freeze()
+        relay.break_all("stall")
         async with asyncio.timeout(60):
             with pytest.raises(OverdueError):
                 await database.run("select 1")
@@ -266,6 +209,33 @@ async def test_a_frozen_connection_is_left_in_bounded_time(database_url: str) ->
             while not replaced:
                 with suppress(psycopg.OperationalError):
                     replaced = [(2,)] == await database.run("select 2")
+
+
+async def test_one_time_out_bounds_all_waits_of_a_statement(database_url: str) -> None:
+    """Connecting, waiting, ending the session and the repetition share it."""
+    async with Relay(database_url).listening() as relay, opened(relay.url, timeout=1) as database:
+        await database.warm()
+        relay.break_all("stall")
+        began = asyncio.get_running_loop().time()
+        runs = [database.run("select 1", repeatable=True) for _ in range(20)]
+        outcomes = await asyncio.gather(*runs, return_exceptions=True)
+        assert {OverdueError} == {type(outcome) for outcome in outcomes}
+        assert asyncio.get_running_loop().time() - began < 1.2
+
+
+async def test_a_stalled_connection_takes_no_new_statements(database_url: str) -> None:
+    """While one waits for a lock, hundreds of others are answered at once on the other connection."""
+    async with opened(database_url) as database:
+        await database.run("create table things (id int)")
+        await database.warm()
+        async with await psycopg.AsyncConnection.connect(database_url) as other:
+            await other.execute("lock table things")
+            stuck = asyncio.create_task(database.run("select id from things"))
+            await asyncio.sleep(0.1)
+            async with asyncio.timeout(2):
+                assert [[(1,)]] * 300 == await asyncio.gather(*(database.run("select 1") for _ in range(300)))
+            assert not stuck.done()
+        assert [] == await stuck
 
 
 async def test_more_than_the_queue_holds_is_refused(database_url: str) -> None:
@@ -279,29 +249,28 @@ async def test_more_than_the_queue_holds_is_refused(database_url: str) -> None:
 
 
 async def test_no_connection_in_time_is_a_pool_timeout(database_url: str) -> None:
-    """When cursors hold all of the pool, a statement waits for one no longer than the time-out."""
-    async with opened(database_url, connections=1, timeout=0.2) as database:
-        async with database.pool.connection():
-            async with asyncio.timeout(60):
-                outcomes = await asyncio.gather(
-                    *(database.run("select 1") for _ in range(9)), return_exceptions=True
-                )
+    """A statement waits for a connection for half of its time, and the error says why there is none."""
+    async with Relay(database_url).listening() as relay, opened(relay.url, timeout=0.4) as database:
+        relay.refuses = True
+        async with asyncio.timeout(60):
+            runs = [database.run("select 1") for _ in range(9)]
+            outcomes = await asyncio.gather(*runs, return_exceptions=True)
         assert {PoolTimeout} == {type(outcome) for outcome in outcomes}
+        assert "connection" in str(outcomes[0])
+        relay.refuses = False
+        await asyncio.sleep(0.3)
         assert [(1,)] == await database.run("select 1")
 
 
 async def test_a_statement_behind_a_lock_is_overdue(database_url: str) -> None:
-    """Its caller gets an error in bounded time; others go by another connection or wait their turn."""
-    async with opened(database_url, timeout=0.4) as database:
+    """Its session is ended, so that it does not write once the lock is gone."""
+    async with opened(database_url, timeout=0.8) as database:
         await database.run("create table things (id int)")
         await database.warm()
         async with await psycopg.AsyncConnection.connect(database_url) as other:
             await other.execute("lock table things")
-            stuck = asyncio.create_task(database.run("select id from things"))
-            await asyncio.sleep(0.05)
-            assert [[(1,)]] * 50 == [await database.run("select 1") for _ in range(50)]
             with pytest.raises(OverdueError):
-                await stuck
+                await database.run("insert into things values (1)")
         assert [] == await database.run("select id from things")
 
 
@@ -314,11 +283,14 @@ async def test_large_statements_and_answers_flow_both_ways(database_url: str) ->
 
 
 async def test_a_statement_is_prepared_once_in_each_connection(database_url: str) -> None:
-    """However many of it run at once."""
+    """However many of it run at once; not at all where statements are not to be prepared."""
     listing = "select statement from pg_prepared_statements"
-    async with opened(database_url, connections=1) as database:
+    async with opened(database_url, size=1) as database:
         await asyncio.gather(*(database.run("select $1::int", n) for n in range(50)))
         assert [("select $1::int",), (listing,)] == sorted(await database.run(listing))
+    async with opened(database_url, size=1, prepare=False) as database:
+        await asyncio.gather(*(database.run("select $1::int", n) for n in range(50)))
+        assert [] == await database.run(listing)
 
 
 async def test_statements_outlive_a_change_of_plan(database_url: str) -> None:
@@ -332,24 +304,21 @@ async def test_statements_outlive_a_change_of_plan(database_url: str) -> None:
         assert [[("7",)]] * 50 == rows
 
 
-async def test_connections_go_back_as_they_came(database_url: str) -> None:
-    """Closing waits for answers, refuses what comes later, and leaves cursors a clean connection."""
+async def test_closing_waits_for_answers_and_leaves_no_session(database_url: str) -> None:
+    """What was sent is answered, what comes later is refused."""
     async with opened(database_url) as database:
         await database.warm()
         last = asyncio.create_task(database.run("select 1 from pg_sleep(0.1)"))
         await asyncio.sleep(0)
-        await database.pipelines.close()
-        assert [(1,)] == await last
-        with pytest.raises(PoolClosed):
-            await database.run("select 1")
-        for _ in range(4):
-            async with database.pool.connection() as connection:
-                assert (2,) == await (await connection.execute("select 2")).fetchone()
-        assert 2 == database.pool.get_stats()["connections_num"]
+    assert [(1,)] == await last
+    with pytest.raises(PoolClosed):
+        await database.run("select 1")
+    await asyncio.sleep(0.3)  # the server takes a moment to notice
+    assert [] == await database.admin("select from pg_stat_activity where application_name = 'todo-api test'")
 
 
 async def test_connections_are_renewed_at_the_end_of_their_life(database_url: str) -> None:
-    """The pool's `max_lifetime` holds for shared connections too, and costs no statement."""
+    """The pool's `max_lifetime` holds, and costs no statement."""
     async with opened(database_url, timeout=1, max_lifetime=0.3) as database:
         pids = set()
         for _ in range(60):

@@ -13,11 +13,11 @@ from todo_api.http.bodies import StrictRequest
 from todo_api.http.cors import Cors
 from todo_api.http.methods import CompleteMethods
 from todo_api.http.middleware import RequestMiddleware
-from todo_api.observability.metrics import MeasuredExecutor, Metrics
+from todo_api.observability.metrics import Metrics
 from todo_api.operations.documentation import DocumentationController
 from todo_api.operations.health import HealthController
-from todo_api.postgres.database import Database
-from todo_api.queries import Executor, Queries
+from todo_api.postgres.database import Database, Observer, connect
+from todo_api.queries import Queries
 from todo_api.resources.request import ResourceRequest
 from todo_api.resources.tasks.controller import TaskController
 from todo_api.resources.users import UserController
@@ -29,20 +29,27 @@ def create_app(configuration: settings.Settings | None = None, *, guards: Sequen
     ``guards`` stand before every resource: this is where authorization comes in.
     """
     configuration = configuration or settings.load()
-    database = Database(configuration)
-    metrics = Metrics(database.pool)
-    executor: Executor = MeasuredExecutor(database, metrics)
+    connections = connect(configuration)
+    metrics = Metrics(connections)
+    observe: Observer = metrics.statement
     on_app_init: list[OnAppInitHandler] = []
     if configuration.opentelemetry:
         from todo_api.observability.traces import Tracing  # which needs an extra
 
         tracing = Tracing()
-        executor = tracing.executor(executor)
+        observe = tracing.around(observe)
         on_app_init.append(tracing.install)
+
+    database = Database(
+        connections,
+        observe,
+        timeout=configuration.pool_timeout,
+        prepare=configuration.prepare_statements,
+    )
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
-        async with database.opened(), metrics.kept():
+        async with connections.opened(configuration.pool_min_size), metrics.kept():
             yield
 
     app = Litestar(
@@ -56,7 +63,7 @@ def create_app(configuration: settings.Settings | None = None, *, guards: Sequen
             HealthController,
             DocumentationController,
         ],
-        state=State({"queries": Queries(executor), "metrics": metrics}),
+        state=State({"queries": Queries(database), "metrics": metrics}),
         lifespan=[lifespan],
         request_class=StrictRequest,
         exception_handlers={Exception: errors.respond},

@@ -1,7 +1,7 @@
 """The statements under ``sql/``, one a file, and how one is run."""
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from todo_api import folder
@@ -21,24 +21,15 @@ class Statement(Generic[Row]):
     (``select /* tasks/get */ id, …``), by which ``pg_stat_activity`` and ``pg_stat_statements`` show it.
     ``positional`` is the same as libpq takes it, with ``$1`` for the first of ``parameters``.
 
-    ``repeatable`` says that to run it twice is to run it once. ``slow_with`` names parameters that make
-    it look at more rows than it returns where they are given.
+    ``repeatable`` says that to run it twice is to run it once.
     """
 
-    def __init__(
-        self,
-        name: str,
-        row: Callable[..., Row],
-        *,
-        repeatable: bool = False,
-        slow_with: Collection[str] = (),
-    ) -> None:
+    def __init__(self, name: str, row: Callable[..., Row], *, repeatable: bool = False) -> None:
         text = (folder("sql") / f"{name}.sql").read_text(encoding="utf-8")
         self.name = name
         self.row = row
         self.make_row: Callable[[Sequence[Any]], Row] = lambda values: row(*values)
         self.repeatable = repeatable
-        self.slow_with = slow_with
         # PostgreSQL 18 cuts off what stands before a statement, hence the name behind its first word.
         text = _HEADER_AND_VERB.sub(rf"\1 /* {name} */", text, count=1)
         self.text = text.encode()
@@ -50,22 +41,25 @@ class Statement(Generic[Row]):
 class Executor(Protocol):
     """Runs a statement in a transaction of its own, in one round trip."""
 
-    async def execute(self, statement: Statement[Row], parameters: Mapping[str, object]) -> Sequence[Row]:
+    async def run(self, statement: Statement[Row], parameters: Mapping[str, object]) -> Sequence[Row]:
         """Return every row; raise ``psycopg.Error`` as the database meant it."""
         ...
 
 
 class Queries:
-    """What a handler asks of the database."""
+    """Runs statements and returns their rows as Structs.
+
+    The keywords are the statement's parameters. A test compares every call with its file.
+    """
 
     def __init__(self, executor: Executor) -> None:
-        self._executor = executor
+        self._run = executor.run
 
-    async def all(self, statement: Statement[Row], **parameters: object) -> Sequence[Row]:
+    async def fetch_all(self, statement: Statement[Row], **parameters: object) -> Sequence[Row]:
         """Every row, in the statement's order."""
-        return await self._executor.execute(statement, parameters)
+        return await self._run(statement, parameters)
 
-    async def one(self, statement: Statement[Row], **parameters: object) -> Row | None:
+    async def fetch_one(self, statement: Statement[Row], **parameters: object) -> Row | None:
         """The row, or None where no row qualifies."""
-        rows = await self._executor.execute(statement, parameters)
+        rows = await self._run(statement, parameters)
         return rows[0] if rows else None

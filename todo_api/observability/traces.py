@@ -1,13 +1,14 @@
 """Traces where OPENTELEMETRY is on: a span for each request, named by its route, and for each statement.
 
-Imported only there, as it needs the extra ``opentelemetry``. The OTEL_* variables of the specification
-say where the spans go (OTLP over HTTP), which are kept, and what the service is called. Statements
-are traced here: psycopg's own instrumentation sees cursors, which an executor need not use.
+Imported only there, since it needs the extra ``opentelemetry``. The OTEL_* variables of the specification
+say where the spans go (OTLP over HTTP), which are kept, and what the service is called. Statements are
+traced by hand: psycopg's own instrumentation sees cursors only, and this service uses none.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from threading import Thread
 from typing import Any
 
 import psycopg
@@ -21,7 +22,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span
 
-from todo_api.queries import Executor, Row, Statement
+from todo_api.postgres.database import Observer
+
+_GRACE = 2  # seconds for the collector at the end
 
 _URLS = ("http.url", "http.target", "url.full", "url.path", "url.query")
 
@@ -31,7 +34,9 @@ class Tracing:
 
     def __init__(self) -> None:
         # OTEL_SERVICE_NAME wins over the name given here.
-        self._provider = TracerProvider(resource=Resource.create({"service.name": "todo-api"}))
+        resource = Resource.create({"service.name": "todo-api"})
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._tracer = self._provider.get_tracer("todo_api")
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
 
     def install(self, config: AppConfig) -> AppConfig:
@@ -47,16 +52,41 @@ class Tracing:
         config.lifespan.append(self._sending)
         return config
 
-    def executor(self, executor: Executor) -> Executor:
-        """Make an executor whose statements have spans."""
-        return _TracedExecutor(executor, self._provider)
+    def around(self, observe: Observer) -> Observer:
+        """The same observer, with a span around each statement."""
+
+        @contextmanager
+        def traced(name: str) -> Iterator[None]:
+            # What an error says may quote a row: it is not recorded.
+            with (
+                self._tracer.start_as_current_span(
+                    name,
+                    kind=SpanKind.CLIENT,
+                    attributes={"db.system.name": "postgresql", "db.query.summary": name},
+                    record_exception=False,
+                    set_status_on_exception=False,
+                ) as span,
+                observe(name),
+            ):
+                try:
+                    yield
+                except psycopg.Error as error:
+                    span.set_attribute("db.response.status_code", error.sqlstate or "none")
+                    span.set_status(StatusCode.ERROR)
+                    raise
+
+        return traced
 
     @asynccontextmanager
     async def _sending(self, _app: Litestar) -> AsyncIterator[None]:
+        """Send what is left at the end, for 2 s at most: the exporter itself would try again for longer."""
         try:
             yield
         finally:
-            await asyncio.to_thread(self._provider.shutdown)
+            # A daemon, since the process would wait for any other thread.
+            sending = Thread(target=self._provider.shutdown, daemon=True)
+            sending.start()
+            await asyncio.to_thread(sending.join, _GRACE)
 
 
 def _withhold_url(span: Span, scope: dict[str, Any]) -> None:
@@ -73,25 +103,3 @@ async def _name_span(message: Message, scope: Scope) -> None:
         span = get_current_span()
         span.update_name(f"{scope['method']} {route}")  # type: ignore[typeddict-item]  # only HTTP answers
         span.set_attribute("http.route", route)
-
-
-class _TracedExecutor:
-    def __init__(self, executor: Executor, provider: TracerProvider) -> None:
-        self._execute = executor.execute
-        self._tracer = provider.get_tracer("todo_api")
-
-    async def execute(self, statement: Statement[Row], parameters: Mapping[str, object]) -> Sequence[Row]:
-        # What an error says may quote a row: it is not recorded.
-        with self._tracer.start_as_current_span(
-            statement.name,
-            kind=SpanKind.CLIENT,
-            attributes={"db.system.name": "postgresql", "db.query.summary": statement.name},
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            try:
-                return await self._execute(statement, parameters)
-            except psycopg.Error as error:
-                span.set_attribute("db.response.status_code", error.sqlstate or "none")
-                span.set_status(StatusCode.ERROR)
-                raise

@@ -1,7 +1,8 @@
-"""What those who look after the service ask of it: does it live, is it ready, what are its figures."""
+"""Health checks and metrics, for those who operate the service."""
 
 import asyncio
 from typing import Annotated, Literal
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -14,10 +15,14 @@ from psycopg import errors
 from todo_api.http.problems import SchemaBehind, TimedOut, Unavailable
 from todo_api.observability.metrics import Metrics
 from todo_api.postgres import migrations
+from todo_api.queries import Statement
 
 KNOWN = frozenset(migrations.known())
+WRITABLE = Statement("health/writable", str, repeatable=True)
 
-_PATIENCE = 2  # seconds; a probe that hangs is taken for a dead service
+_NOBODY = UUID(int=0)  # which gen_random_uuid() never makes
+
+_PATIENCE = 2  # seconds; a probe that gets no answer takes the service for dead
 
 
 class Health(msgspec.Struct):
@@ -42,19 +47,25 @@ class HealthController(Controller):
         raises=[SchemaBehind, Unavailable, TimedOut],
     )
     async def ready(self, state: State) -> Health:
-        """Answers 200 where the database answers and its schema is current, within 2 s in any case.
+        """Answers 200 if the database answers, takes writes and has the current schema, within 2 s.
 
         A schema that is ahead is current too: the next version may already be on its way.
         """
         try:
             async with asyncio.timeout(_PATIENCE):
-                applied = {name for name, _ in await state.queries.all(migrations.APPLIED)}
+                rows, _ = await asyncio.gather(
+                    state.queries.fetch_all(migrations.APPLIED),
+                    state.queries.fetch_all(WRITABLE, user_id=_NOBODY),
+                )
+            applied = {name for name, _ in rows}
         except errors.UndefinedTable:
             applied = set()
+        except errors.ReadOnlySqlTransaction as error:
+            raise Unavailable(detail="The database takes no writes.") from error
         except (psycopg.OperationalError, TimeoutError) as error:
             raise Unavailable(detail="The database does not answer.") from error
         except psycopg.Error as error:
-            raise Unavailable(detail="The database does not tell its migrations.") from error
+            raise Unavailable(detail="The applied migrations cannot be read.") from error
         if not applied >= KNOWN:
             raise SchemaBehind
         return Health()

@@ -1,160 +1,137 @@
-"""The connections to PostgreSQL, and how a statement gets to run on one."""
+"""Runs statements for the query module, on the connections that all requests share."""
 
 import asyncio
 import os
-import socket
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any
 
-from psycopg import AsyncConnection, OperationalError
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.errors import QueryCanceled, ReadOnlySqlTransaction
-from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+from psycopg import OperationalError
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import ReadOnlySqlTransaction, error_from_result
+from psycopg.pq import DiagnosticField, ExecStatus
+from psycopg.pq.abc import PGresult
+from psycopg_pool import AsyncNullConnectionPool
 
 from todo_api import VERSION
-from todo_api.postgres.pipeline import OverdueError, Pipelines
+from todo_api.postgres.connections import Connections
+from todo_api.postgres.conninfo import conninfo
+from todo_api.postgres.pipeline import OverdueError, UnansweredError
 from todo_api.queries import Row, Statement
 from todo_api.settings import Settings
 
-Pool = AsyncConnectionPool[AsyncConnection]
+Observer = Callable[[str], AbstractContextManager[object]]
 
-# How long a silent host is waited for, where the URL does not say. A connection in vain ends before the
-# request that waits for it does, so the next host's is still in time.
-_PATIENCE: dict[str, int | str] = {
-    "connect_timeout": 3,  # seconds a host
-    "keepalives_idle": 30,
-    "keepalives_interval": 5,
-    "tcp_user_timeout": 15_000,  # milliseconds; Linux only, ignored elsewhere
-}
-
-# Seconds in which a pool without work closes its connections above the minimum: before Neon, which suspends
-# a database after five idle minutes, cuts them.
-_IDLE = 240
-
-# Connections that requests share. PostgreSQL runs the statements of one in turn, so more of them use more of
-# its processors and commit together; fewer carry more statements in one go. Eight write a fifth more a second
-# than four, and read as much.
+# PostgreSQL runs the statements of one connection in turn. More connections use more of its processors and
+# commit together; fewer carry more statements in one go. Eight write a fifth more a second than four, and
+# read as much.
 _SHARED = 8
 
 # Statements that may wait, per worker: at some 10,000 a second, a tenth of a second's.
 _QUEUE = 1000
 
+# Of a statement's time, how much it may wait for a connection, and how much at its end is kept for ending it
+# on the server. The rest is longer than the statement time-out, so that PostgreSQL's own error comes first.
+_WAIT, _REACTION = 0.5, 0.15
 
-def conninfo(url: str, settings: Settings) -> str:
-    """The URL with the time-outs of its connections and sessions, of which those that it holds itself win.
-
-    Sessions get none from here where statements are not prepared: that is for a pooler, and those refuse
-    options. There the role brings them (``migrations/post-apply.sql``).
-    """
-    given = conninfo_to_dict(url)
-    patience = {name: value for name, value in _PATIENCE.items() if name not in given}
-    timeouts = {"statement_timeout": settings.statement_timeout, "lock_timeout": settings.lock_timeout}
-    if settings.prepare_statements and any(timeouts.values()):
-        options = [f"-c {name}={seconds * 1000:.0f}" for name, seconds in timeouts.items() if seconds]
-        patience["options"] = " ".join([*options, str(given.get("options", ""))]).strip()
-    return make_conninfo(url, **patience)
+_ROWS, _FAILED = ExecStatus.TUPLES_OK.value, ExecStatus.FATAL_ERROR.value
+_DONE = ExecStatus.COMMAND_OK.value
+# As text, PostgreSQL refuses a datetime whose offset is 16 hours or more, which RFC 3339 allows.
+_BINARY = (bytes, datetime)
+_STALE = {b"0A000", b"26000"}  # prepared for other result types, or unknown to this session
 
 
-def _make_pool(settings: Settings) -> Pool:
-    """A pool of autocommitting connections, not yet open. Sessions speak UTC and ISO 8601, as times do.
+def connect(settings: Settings) -> Connections:
+    """The connections of this process, none of them open yet.
 
     Each tells the server what it belongs to: ``todo-api/0.1.0 worker 4711``, the worker by its process id.
     """
     assert settings.database_url is not None
-    # A pooler refuses the options of a connection string; libpq sends these as parameters of their own.
-    os.environ |= {"PGTZ": "UTC", "PGDATESTYLE": "ISO"}
-    return AsyncConnectionPool(
-        conninfo(settings.database_url, settings),
+    source = conninfo(settings.database_url, settings)
+    pool: AsyncNullConnectionPool[Any] = AsyncNullConnectionPool(
+        source,
         open=False,
-        min_size=settings.pool_min_size,
         max_size=settings.pool_max_size,
-        timeout=settings.pool_timeout,
-        max_waiting=_QUEUE,
-        # Attempts come 1, 2, 4, … s apart; given up after the first, they start anew with the next request.
-        reconnect_timeout=1,
-        # The pool closes one connection each time this passes.
-        max_idle=_IDLE / settings.pool_max_size,
-        kwargs={
-            "autocommit": True,
-            "application_name": f"todo-api/{VERSION} worker {os.getpid()}",
-            "prepare_threshold": 5 if settings.prepare_statements else None,
-        },
+        # The pool applies it to each attempt to connect, in place of what the connection string says.
+        timeout=int(conninfo_to_dict(source).get("connect_timeout") or 0) or settings.pool_timeout,
+        kwargs={"autocommit": True, "application_name": f"todo-api/{VERSION} worker {os.getpid()}"},
         name="todo-api",
     )
+    size = min(_SHARED, settings.pool_max_size)
+    return Connections(pool, size, max_queue=_QUEUE, reaction=settings.pool_timeout * _REACTION)
 
 
 class Database:
-    """Runs statements: most of them on a few connections that all requests share, slow ones on their own."""
+    """Runs each statement in a transaction of its own and in one round trip.
 
-    def __init__(self, settings: Settings) -> None:
-        self.pool = _make_pool(settings)
-        shared = max(1, min(_SHARED, settings.pool_max_size - 1))
-        self._pipelines = Pipelines(self.pool, shared, max_queue=_QUEUE, timeout=settings.pool_timeout)
-        self._shares_all = settings.pool_max_size == 1
-        self._shares_none = not settings.prepare_statements
-
-    @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
-        """Open the pool without waiting for a database, which may come later, and close it at the end."""
-        await self.pool.open()
-        try:
-            yield
-        finally:
-            await self._pipelines.close()
-            await self.pool.close()
-
-    async def execute(self, statement: Statement[Row], parameters: Mapping[str, object]) -> Sequence[Row]:
-        """Run one statement, in a transaction of its own.
-
-        What may be repeated is, once, where its connection broke before the answer came. Raises
-        ``psycopg.OperationalError`` where the database is away, too busy or too slow.
-        """
-        is_slow = statement.slow_with and any(parameters[name] is not None for name in statement.slow_with)
-        run = self._run_alone if self._shares_none or (is_slow and not self._shares_all) else self._run_shared
-        try:
-            return await run(statement, parameters)
-        except (OverdueError, PoolTimeout, TooManyRequests, QueryCanceled):
-            raise
-        except ReadOnlySqlTransaction:  # this is no longer the primary: look for it anew
-            await self.pool.drain()
-            self._pipelines.drain()
-            raise
-        except OperationalError:
-            if not statement.repeatable:
-                raise
-            if run == self._run_alone:
-                await self.pool.check()  # the next connection may be just as dead
-            return await run(statement, parameters)
-
-    async def _run_shared(self, statement: Statement[Row], parameters: Mapping[str, object]) -> list[Row]:
-        values = [parameters[name] for name in statement.parameters]
-        return await self._pipelines.execute(statement, values, statement.make_row)
-
-    async def _run_alone(self, statement: Statement[Row], parameters: Mapping[str, object]) -> list[Row]:
-        async with self.pool.connection() as connection:
-            with _answered_within(self.pool.timeout, connection):
-                cursor = await connection.execute(statement.text, parameters)
-                return [statement.row(*values) for values in await cursor.fetchall()]
-
-
-@contextmanager
-def _answered_within(seconds: float, connection: AsyncConnection) -> Iterator[None]:
-    """Hang up, and raise OverdueError, when time is up.
-
-    A server that is frozen, and not dead, keeps its connections open, and would be waited for to cancel, too.
+    ``timeout`` is how many seconds one may take, with every wait and repetition. ``observe`` is entered with
+    its name around each.
     """
 
-    def hang_up() -> None:
-        with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
-            duplicate.shutdown(socket.SHUT_RDWR)
+    def __init__(
+        self, connections: Connections, observe: Observer, *, timeout: float, prepare: bool = True
+    ) -> None:
+        self._connections, self._observe = connections, observe
+        self._timeout, self._prepare = timeout, prepare
+        self._transformer = Transformer()  # of no connection: one would bring its session's time zone
 
-    loop = asyncio.get_running_loop()
-    timer = loop.call_later(seconds, hang_up)
-    try:
-        yield
-    except OperationalError:
-        if loop.time() >= timer.when():
-            raise OverdueError(f"no answer within {seconds} s") from None
-        raise
-    finally:
-        timer.cancel()
+    async def run(self, statement: Statement[Row], parameters: Mapping[str, object]) -> list[Row]:
+        """Run a statement and return its rows.
+
+        A repeatable statement runs once more if its connection breaks before the answer has come. Raises what
+        a cursor would, and OperationalError where the database is away or busy: only with UnansweredError may
+        the statement have been executed. If the caller is cancelled, the statement runs on.
+        """
+        with self._observe(statement.name):
+            start = asyncio.get_running_loop().time()
+            try:
+                return await self._attempt(statement, parameters, start)
+            except ReadOnlySqlTransaction:  # this is no longer the primary: look for it anew
+                self._connections.drain()
+                raise
+            except OperationalError as error:
+                if not statement.repeatable or not _lost(error):
+                    raise
+            self._connections.check()
+            try:
+                # The connections have more time: they are not to end because this one statement is late.
+                async with asyncio.timeout_at(start + self._timeout):
+                    return await self._attempt(statement, parameters, start + self._timeout)
+            except TimeoutError:
+                raise OverdueError("no answer in time, after a connection broke") from None
+
+    async def _attempt(
+        self, statement: Statement[Row], parameters: Mapping[str, object], start: float
+    ) -> list[Row]:
+        transformer = self._transformer
+        values = [parameters[name] for name in statement.parameters]
+        kinds = [PyFormat.BINARY if type(value) in _BINARY else PyFormat.TEXT for value in values]
+        dumped, formats = transformer.dump_sequence(values, kinds), transformer.formats
+        deadline = start + self._timeout * (1 - _REACTION)
+        for prepare in (True, False) if self._prepare else (False,):
+            connection = self._connections.least_busy()
+            if connection is None:
+                connection = await self._connections.first(start + self._timeout * _WAIT)
+            result = await connection.send(statement, dumped, formats, deadline, prepare=prepare)
+            if not prepare or not _is_stale(result):
+                break
+            connection.forget(statement)
+        if result.status == _ROWS:
+            transformer.set_pgresult(result)
+            return transformer.load_rows(0, result.ntuples, statement.make_row)
+        if result.status == _DONE:
+            return []
+        raise error_from_result(result)
+
+
+def _is_stale(result: PGresult) -> bool:
+    return result.status == _FAILED and result.error_field(DiagnosticField.SQLSTATE) in _STALE
+
+
+def _lost(error: OperationalError) -> bool:
+    """Whether a connection broke: ours, or in class 08 one between two servers. What was too slow is not."""
+    return not isinstance(error, OverdueError) and (
+        isinstance(error, UnansweredError) or (error.sqlstate or "").startswith("08")
+    )

@@ -66,14 +66,14 @@ class UserController(Controller):
         self, data: JSONBody[UserCreation], request: ResourceRequest
     ) -> Annotated[Answer, User]:
         """Add a user. An email can be used once, whatever its case."""
-        user = await request.queries.one(ADD, email=data.email)
+        user = await request.queries.fetch_one(ADD, email=data.email)
         assert user is not None  # an insert returns its row or raises
         return Answer(encode(user), status=201, location=f"{request.root_path}/api/users/{user.id}")
 
     @get("/{user_id:str}", summary="Read a user", raises=[UserNotFound])
     async def get_user(self, user_id: PathId, request: ResourceRequest) -> Annotated[Answer, User]:
         """Read one user."""
-        user = await request.queries.one(GET, user_id=user_id)
+        user = await request.queries.fetch_one(GET, user_id=user_id)
         if user is None:
             raise UserNotFound
         return Answer(encode(user))

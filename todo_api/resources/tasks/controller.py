@@ -100,7 +100,7 @@ class TaskController(Controller):
         """
         listing = read_query(request, Listing)
         conditions = read_preconditions(request.fields)
-        rows = await request.queries.all(
+        rows = await request.queries.fetch_all(
             LIST[listing.sort],
             user_id=user_id,
             after=listing.after,
@@ -109,7 +109,7 @@ class TaskController(Controller):
             updated_since=listing.updated_since,
             page_size=listing.limit + 1,
         )
-        if not rows and await request.queries.one(OWNER, user_id=user_id) is None:
+        if not rows and await request.queries.fetch_one(OWNER, user_id=user_id) is None:
             raise UserNotFound
         tasks, after = page(rows, listing.limit)
         link = f'<{request.root_path}{_next(user_id, listing, after)}>; rel="next"' if after else ""
@@ -131,7 +131,7 @@ class TaskController(Controller):
         """Create a task. Send an `Idempotency-Key` and a retried create runs only once."""
         key = read_idempotency_key(request.fields)
         data.title = data.title.strip()
-        outcome = await request.queries.one(
+        outcome = await request.queries.fetch_one(
             CREATE if key is None else CREATE_ONCE,
             user_id=user_id,
             title=data.title,
@@ -157,7 +157,7 @@ class TaskController(Controller):
     ) -> Annotated[Answer, Task]:
         """Read one task."""
         conditions = read_preconditions(request.fields)
-        task = await request.queries.one(GET, user_id=user_id, task_id=task_id)
+        task = await request.queries.fetch_one(GET, user_id=user_id, task_id=task_id)
         if task is None:
             raise TaskNotFound
         if is_unchanged(conditions, tag := task_tag(task.updated_at), TaskChanged):
@@ -210,7 +210,7 @@ class TaskController(Controller):
     ) -> Annotated[Answer, Task]:
         """Toggle `completed` in one atomic step. With a body, set it instead, which is safe to retry."""
         conditions = read_preconditions(request.fields)
-        task = await request.queries.one(
+        task = await request.queries.fetch_one(
             COMPLETE,
             user_id=user_id,
             task_id=task_id,
@@ -225,7 +225,7 @@ class TaskController(Controller):
     async def delete_task(self, user_id: PathId, task_id: PathId, request: ResourceRequest) -> None:
         """Delete a task. Deleting it again is a 404."""
         conditions = read_preconditions(request.fields)
-        deleted = await request.queries.one(
+        deleted = await request.queries.fetch_one(
             DELETE, user_id=user_id, task_id=task_id, **version_parameters(conditions)
         )
         if deleted is None:
@@ -234,7 +234,7 @@ class TaskController(Controller):
 
 async def _update(request: ResourceRequest, user_id: str, task_id: str, data: TaskPatch) -> Answer:
     conditions = read_preconditions(request.fields)
-    task = await request.queries.one(
+    task = await request.queries.fetch_one(
         UPDATE,
         user_id=user_id,
         task_id=task_id,
@@ -251,7 +251,10 @@ async def _update(request: ResourceRequest, user_id: str, task_id: str, data: Ta
 
 async def _refuse(queries: Queries, user_id: str, task_id: str, conditions: Preconditions) -> NoReturn:
     """Raise the reason why a write found no row: there is no such task, or a precondition failed."""
-    if not any(conditions) or (task := await queries.one(GET, user_id=user_id, task_id=task_id)) is None:
+    if (
+        not any(conditions)
+        or (task := await queries.fetch_one(GET, user_id=user_id, task_id=task_id)) is None
+    ):
         raise TaskNotFound
     if conditions.if_match and not conditions.if_match.names(task_tag(task.updated_at)):
         raise TaskChanged

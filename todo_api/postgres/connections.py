@@ -1,0 +1,215 @@
+"""The connections that all requests of a process share."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from random import uniform
+from typing import Any
+
+from psycopg import AsyncConnection, Error
+from psycopg_pool import AsyncNullConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+
+from todo_api.postgres.pipeline import Pipeline, State
+
+log = logging.getLogger(__name__)
+
+Pool = AsyncNullConnectionPool[AsyncConnection[Any]]
+
+# Seconds after which a connection whose oldest statement has no answer takes no more while another serves.
+# The oldest may wait for a lock, and what is sent after it would wait with it.
+_STALLED = 0.05
+
+_PAUSE = 0.2  # seconds between two attempts to connect
+
+
+class _Terminate:
+    """Ends a session of this process. Behind a pooler it finds none: the process id is the pooler's."""
+
+    name = "terminate"
+    positional = (
+        b"select pg_terminate_backend(pid) from pg_stat_activity"
+        b" where pid = $1 and application_name = current_setting('application_name')"
+    )
+
+
+class Connections:
+    """At most ``size`` connections in pipeline mode, opened when there are statements for them.
+
+    A connection that breaks is forgotten, and the next statement opens another. So an idle service never
+    wakes a database that suspends itself. The pool opens, counts and limits the connections; it keeps none.
+    At most ``max_queue`` statements wait at a time. A session that does not answer in time has
+    ``reaction`` seconds to end when it is terminated.
+    """
+
+    def __init__(self, pool: Pool, size: int, *, max_queue: int, reaction: float) -> None:
+        self._pool, self._size, self._max_queue, self._reaction = pool, size, max_queue, reaction
+        self._pipelines: list[Pipeline] = []  # all that are not closed
+        self._opening: asyncio.Task[None] | None = None
+        self._returning: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
+        self._waiting = 0
+        self._failure = ""  # why no connection could be opened the last time
+        self._closed = False
+
+    @asynccontextmanager
+    async def opened(self, count: int) -> AsyncIterator[None]:
+        """Begin to open ``count`` connections, without waiting for a database, which may come later.
+
+        At the end, refuse new statements, wait for the answers to those that were sent, and close.
+        """
+        await self._pool.open()
+        if count:
+            self._opening = asyncio.create_task(self._connect(min(count, self._size)))
+        try:
+            yield
+        finally:
+            await self._close()
+
+    def least_busy(self) -> Pipeline | None:
+        """The best connection for a statement that is sent at once, or None if there is none yet.
+
+        Raises TooManyRequests, and PoolClosed after the end.
+        """
+        if self._closed:
+            raise PoolClosed("the connections are closed")
+        stalled_before = asyncio.get_running_loop().time() - _STALLED
+        chosen, least, serving, queued = None, 2 * self._max_queue, 0, self._waiting
+        for pipeline in self._pipelines:
+            load = len(pipeline.unanswered)
+            queued += load
+            if pipeline.state is State.SERVING:
+                serving += 1
+                if load and pipeline.head_since < stalled_before:
+                    load += self._max_queue
+                if load < least:
+                    chosen, least = pipeline, load
+        if queued >= self._max_queue:
+            raise TooManyRequests(f"{queued} statements are waiting already")
+        if serving < self._size and (self._opening is None or self._opening.done()):
+            self._opening = asyncio.create_task(self._connect(1))
+        return chosen
+
+    async def first(self, deadline: float) -> Pipeline:
+        """Wait for a connection. Raises PoolTimeout at the deadline."""
+        loop = asyncio.get_running_loop()
+        while (pipeline := self.least_busy()) is None:
+            assert self._opening is not None
+            self._waiting += 1
+            try:
+                done, _ = await asyncio.wait([self._opening], timeout=deadline - loop.time())
+            finally:
+                self._waiting -= 1
+            if not done:
+                raise PoolTimeout(f"no connection in time: {self._failure}")
+        return pipeline
+
+    def check(self) -> None:
+        """Look for connections that were cut and not noticed yet, as where one breaks others may have."""
+        for pipeline in tuple(self._pipelines):
+            pipeline.read()
+
+    def drain(self) -> None:
+        """Send nothing more over the present connections. Each closes with its last answer."""
+        for pipeline in tuple(self._pipelines):
+            pipeline.drain()
+
+    def statistics(self) -> dict[str, int]:
+        """The pool's figures since the last call, with those that only this class knows."""
+        return {
+            **self._pool.pop_stats(),
+            "pool_available": sum(not pipeline.unanswered for pipeline in self._pipelines),
+            "requests_waiting": self._waiting,
+        }
+
+    async def _close(self) -> None:
+        self._closed = True
+        if self._opening:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+            self._opening = None  # its traceback would keep the socket of a connection in the making
+        self.drain()
+        if owed := [answer for pipeline in self._pipelines for answer, _ in pipeline.unanswered]:
+            await asyncio.wait(owed)  # their deadlines bound it
+        while tasks := self._ending | self._returning:
+            await asyncio.wait(tasks)
+        await self._pool.close()
+
+    async def _connect(self, count: int) -> None:
+        """Open ``count`` more connections. Try again for as long as statements wait for the first one."""
+        while True:
+            if self._returning:  # the pool counts each until it is back
+                await asyncio.wait(self._returning)
+            try:
+                if len(self._pipelines) >= self._pool.max_size:
+                    raise PoolTimeout("all connections that are allowed are still draining")
+                self._add(await self._pool.getconn())
+                break
+            except Exception as error:
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                if reason != self._failure:
+                    log.warning("Cannot connect to the database: %s", reason)
+                self._failure = reason
+                await asyncio.sleep(_PAUSE)
+                if not self._waiting:
+                    return
+        self._failure = ""
+        if count > 1:
+            self._opening = asyncio.create_task(self._connect(count - 1))
+
+    def _add(self, connection: AsyncConnection[Any]) -> None:
+        lifetime = self._pool.max_lifetime * uniform(0.9, 1)  # noqa: S311 (so that not all end at once)
+        try:
+            self._pipelines.append(Pipeline(connection, lifetime, self._end, self._forget))
+        except BaseException:
+            self._return(connection)
+            raise
+
+    def _forget(self, pipeline: Pipeline) -> None:
+        self._pipelines.remove(pipeline)
+        self._return(pipeline.connection)
+
+    def _return(self, connection: AsyncConnection[Any]) -> None:
+        self._in_background(self._returning, self._pool.putconn(connection))
+
+    def _end(self, pipeline: Pipeline) -> None:
+        self._in_background(self._ending, self._end_session(pipeline))
+
+    async def _end_session(self, pipeline: Pipeline) -> None:
+        """Have the server end a session with an overdue answer, then close the connection in any case.
+
+        What the server has not answered when the session ends had no effect. To hang up is not enough: the
+        server may have read a statement, and begin it later. Where the server does not react, or a pooler
+        stands between, the running statement is cancelled.
+        """
+        with suppress(Error, OSError, TimeoutError):
+            async with asyncio.timeout(self._reaction):
+                await self._terminate(pipeline.connection.pgconn.backend_pid)
+                if owed := [answer for answer, _ in pipeline.unanswered]:
+                    await asyncio.wait(owed)
+        if pipeline.state is not State.CLOSED:
+            cancelling = asyncio.create_task(pipeline.connection.cancel_safe(timeout=1))
+            await asyncio.sleep(0)  # it has begun, and needs the connection no longer
+            pipeline.close("no answer in time")
+            with suppress(Error, OSError):
+                await cancelling
+
+    async def _terminate(self, process_id: int) -> None:
+        """Run pg_terminate_backend on a connection of its own, since those of the pool may all be stuck.
+
+        A cursor would answer the cancellation of this task with a cancel, and wait for that.
+        """
+        assert isinstance(self._pool.conninfo, str)
+        assert isinstance(self._pool.kwargs, dict)
+        connection = await AsyncConnection.connect(self._pool.conninfo, **self._pool.kwargs)
+        pipeline = Pipeline(connection, self._reaction, lambda _: None, lambda _: None)
+        try:
+            deadline = asyncio.get_running_loop().time() + self._reaction
+            await pipeline.send(_Terminate(), [b"%d" % process_id], None, deadline, prepare=False)
+        finally:
+            pipeline.close("done")
+
+    @staticmethod
+    def _in_background(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+        tasks.add(task := asyncio.create_task(work))
+        task.add_done_callback(tasks.discard)
