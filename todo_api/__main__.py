@@ -20,7 +20,7 @@ from todo_api.observability.metrics import SHARED
 from todo_api.postgres import embedded, explain
 from todo_api.postgres import migrations as migrate
 from todo_api.postgres import startup as start
-from todo_api.postgres.database import conninfo
+from todo_api.postgres.conninfo import conninfo
 from todo_api.queries import Statement
 from todo_api.resources.users import ADD, GET, User
 from todo_api.server import processes as server

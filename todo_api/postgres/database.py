@@ -7,25 +7,16 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 from psycopg import AsyncConnection, OperationalError
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import QueryCanceled, ReadOnlySqlTransaction
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from todo_api import VERSION
+from todo_api.postgres.conninfo import conninfo
 from todo_api.postgres.pipeline import OverdueError, Pipelines
 from todo_api.queries import Row, Statement
 from todo_api.settings import Settings
 
 Pool = AsyncConnectionPool[AsyncConnection]
-
-# How long a silent host is waited for, where the URL does not say. A connection in vain ends before the
-# request that waits for it does, so the next host's is still in time.
-_PATIENCE: dict[str, int | str] = {
-    "connect_timeout": 3,  # seconds a host
-    "keepalives_idle": 30,
-    "keepalives_interval": 5,
-    "tcp_user_timeout": 15_000,  # milliseconds; Linux only, ignored elsewhere
-}
 
 # Seconds in which a pool without work closes its connections above the minimum: before Neon, which suspends
 # a database after five idle minutes, cuts them.
@@ -40,29 +31,12 @@ _SHARED = 8
 _QUEUE = 1000
 
 
-def conninfo(url: str, settings: Settings) -> str:
-    """The URL with the time-outs of its connections and sessions, of which those that it holds itself win.
-
-    Sessions get none from here where statements are not prepared: that is for a pooler, and those refuse
-    options. There the role brings them (``migrations/post-apply.sql``).
-    """
-    given = conninfo_to_dict(url)
-    patience = {name: value for name, value in _PATIENCE.items() if name not in given}
-    timeouts = {"statement_timeout": settings.statement_timeout, "lock_timeout": settings.lock_timeout}
-    if settings.prepare_statements and any(timeouts.values()):
-        options = [f"-c {name}={seconds * 1000:.0f}" for name, seconds in timeouts.items() if seconds]
-        patience["options"] = " ".join([*options, str(given.get("options", ""))]).strip()
-    return make_conninfo(url, **patience)
-
-
 def _make_pool(settings: Settings) -> Pool:
-    """A pool of autocommitting connections, not yet open. Sessions speak UTC and ISO 8601, as times do.
+    """A pool of autocommitting connections, not yet open.
 
     Each tells the server what it belongs to: ``todo-api/0.1.0 worker 4711``, the worker by its process id.
     """
     assert settings.database_url is not None
-    # A pooler refuses the options of a connection string; libpq sends these as parameters of their own.
-    os.environ |= {"PGTZ": "UTC", "PGDATESTYLE": "ISO"}
     return AsyncConnectionPool(
         conninfo(settings.database_url, settings),
         open=False,
