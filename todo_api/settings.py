@@ -81,7 +81,7 @@ def read(environment: Mapping[str, str] = os.environ, env_file: Path = Path(".en
     texts: dict[str, tuple[str, str]] = {}
     for binding in _bindings(env_file, found.faults):
         name, source = binding.key or "", f"{env_file} line {_line(binding)}"
-        if binding.error or (name and binding.value is None):
+        if binding.error or (name and (binding.value is None or not re.fullmatch(r"[\w.-]+", name))):
             found.faults.append(f"{source} cannot be read: write NAME=value, and close what a quote opens.")
         elif name in FIELDS:
             texts[name] = str(binding.value), source
