@@ -417,7 +417,7 @@ def test_data_of_another_version_are_refused(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     """The message names the path in the way."""
     (tmp_path / "file").touch()
-    with pytest.raises(EmbeddedError, match=f"cannot run in .*'{tmp_path / 'file'}.*'"):
+    with pytest.raises(EmbeddedError, match=f"cannot run in .*{tmp_path / 'file'}.*: Not a directory"):
         running(tmp_path / "file" / "home").__enter__()
 
 

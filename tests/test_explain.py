@@ -76,10 +76,10 @@ def test_a_statement_may_be_named_as_a_file(explained: Explain, name: str) -> No
         (["tasks/nix"], "There is no statement 'tasks/nix': see 'todo-api explain'."),
         (["tasks/get", "task_id"], "'task_id' is not of the form PARAMETER=VALUE."),
         (["tasks/get", "limit=3"], "tasks/get takes no limit: tasks/get user_id=… task_id=…"),
-        (["tasks/get", "user_id=3"], 'tasks/get: invalid input syntax for type uuid: "3"'),
+        (["tasks/get", "user_id=3"], 'tasks/get: Invalid input syntax for type uuid: "3".'),
         (
             ["users/add", "email=@"],
-            'users/add: new row for relation "users" violates check constraint "users_email_form"',
+            'users/add: New row for relation "users" violates check constraint "users_email_form".',
         ),
     ],
 )

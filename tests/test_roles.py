@@ -119,7 +119,8 @@ def test_a_plain_owner_migrates_and_the_service_gets_its_privileges(
     applied: list[str] = []
     migrations.apply(owned, applied.append)
     # A plain owner may not alter the role: that is said, and left to the administrator.
-    assert [f"PostgreSQL: {role} keeps the settings it has: permission denied to alter role"] == applied
+    [notice] = applied
+    assert notice.startswith(f"PostgreSQL: {role} keeps the settings it has: permission denied")
     assert ("tasks", "select", "") in _privileges(service)
     assert [] == migrations.pending(service)
 

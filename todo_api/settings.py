@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1, le=1000)]
 
+_NO_HOME = Path("~")
 _SWITCH = {"on": "true", "off": "false"}
 
 
@@ -25,12 +26,19 @@ class SettingsError(Exception):
     """Names every wrong setting on a line of its own, never a value that may hold a password."""
 
 
+def _data_dir() -> Path:
+    try:
+        return user_data_path("todo-api")
+    except RuntimeError:  # there is no home directory; it is only a fault where this one is needed
+        return _NO_HOME
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Each field is read from the variable of its name in upper case; ``.env.example`` explains each."""
 
     database_url: str | None = None
     migrations_database_url: str | None = None
-    data_dir: Path = msgspec.field(default_factory=lambda: user_data_path("todo-api"))
+    data_dir: Path = msgspec.field(default_factory=_data_dir)
     host: str = "127.0.0.1"
     port: Port = 8000
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
@@ -142,7 +150,10 @@ def _check(settings: Settings, faults: list[str]) -> None:
         faults.append("POOL_MIN_SIZE must not be above POOL_MAX_SIZE.")
     if settings.opentelemetry and find_spec("opentelemetry") is None:
         faults.append("OPENTELEMETRY needs its packages: pip install 'todo-api[opentelemetry]'.")
-    if not (settings.database_url or settings.migrations_database_url) and str(settings.data_dir)[0] == "~":
+    if (
+        not (settings.database_url or settings.migrations_database_url)
+        and _NO_HOME.name in settings.data_dir.parts
+    ):
         faults.append("DATA_DIR must be set, or DATABASE_URL, where there is no home directory.")
 
 

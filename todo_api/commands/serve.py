@@ -45,8 +45,8 @@ def serve(host: str | None, port: str | None, workers: str | None, migrate_first
         raise click.ClickException("MIGRATIONS_DATABASE_URL is set and DATABASE_URL is not: set both.")
     with (
         _stopping_cleanly(),
-        _shared_metrics(configuration.workers),
         database_to_serve(configuration) as url,
+        _shared_metrics(configuration.workers),
     ):
         startup.wait_for_database(url, configuration.start_timeout, say, configuration)
         if migrate_first or configuration.database_url is None:

@@ -85,7 +85,8 @@ def running(directory: Path, *, settings: Mapping[str, str] = {}) -> Iterator[st
             stack.callback(server.communicate, "\n")
             _wait_until_ready(server, url, log)
         except (OSError, LookupError) as error:
-            raise EmbeddedError(f"PostgreSQL cannot run in {directory}: {error}.") from error
+            reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
+            raise EmbeddedError(f"PostgreSQL cannot run in {directory}: {reason}.") from error
         yield url
 
 
@@ -96,7 +97,7 @@ def require() -> None:
 
 def address(directory: Path) -> str | None:
     """The URL of the server that is running on the data in ``directory`` right now, if one is."""
-    with suppress(FileNotFoundError):
+    with suppress(OSError):
         _, _, _, port, socket, *_ = (directory / "data" / "postmaster.pid").read_text().splitlines()
         url = _url(socket, port)
         if PGconn.ping(url.encode()) == Ping.OK:

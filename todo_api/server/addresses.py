@@ -9,7 +9,7 @@ from ipaddress import ip_address
 _BACKLOG = 2048
 
 # Where to go instead of an address that stands for all of a machine's.
-_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing is bound here
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing is bound here
 
 
 class ListenError(Exception):
