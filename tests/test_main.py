@@ -1,16 +1,19 @@
 """The command line, as an operator types it."""
 
+import os
 import re
+import signal
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
 from todo_api.commands import cli
 
 from .conftest import NewDatabase
-from .service import run, serving
+from .service import run, serving, wait_until
 
 COMMANDS = [
     [],
@@ -117,6 +120,18 @@ def test_settings_come_from_a_file_too(tmp_path: Path, database_url: str) -> Non
     assert 2 == run(tmp_path, "serve").returncode
     with serving(tmp_path, WORKERS="1") as service:
         assert "embedded" not in service.log
+
+
+def test_serve_outlives_a_crash_of_its_database(tmp_path: Path) -> None:
+    """An embedded PostgreSQL that is killed comes back, and the service with it, without a restart."""
+    with serving(tmp_path) as service:
+        email = {"email": "ada@example.org"}
+        assert 201 == httpx.post(f"{service.url}/api/users", json=email).status_code
+        pid = int((tmp_path / "data/data/postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: "The embedded PostgreSQL ended" in service.log)
+        wait_until(lambda: 200 == httpx.get(f"{service.url}/health/ready").status_code)
+        assert 409 == httpx.post(f"{service.url}/api/users", json=email).status_code
 
 
 def test_commands_reach_the_data_that_serve_is_using(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import click
 import psycopg
 
 from todo_api import settings
-from todo_api.postgres import embedded, startup
+from todo_api.postgres import embedded, startup, wheel
 from todo_api.postgres.conninfo import connect, describe
 from todo_api.settings import Settings
 
@@ -32,7 +32,7 @@ def database_to_serve(configuration: Settings) -> Iterator[str]:
         say(f"Database: {describe(url)}")
         yield url
     else:
-        embedded.require()
+        wheel.require()
         say(f"Database: embedded, data in {configuration.data_dir}")
         with embedded.running(configuration.data_dir) as url:
             yield url

@@ -2,11 +2,11 @@
 
 import psycopg
 
-from todo_api.postgres.embedded import EmbeddedError
 from todo_api.postgres.errors import sentence as of_database
 from todo_api.postgres.explain import ExplainError
 from todo_api.postgres.migrations import MigrationError
 from todo_api.postgres.startup import StartError
+from todo_api.postgres.wheel import EmbeddedError
 from todo_api.server.addresses import ListenError
 from todo_api.server.processes import ServerError
 from todo_api.settings import SettingsError
