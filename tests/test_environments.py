@@ -130,6 +130,7 @@ class World:
         return {"DATA_DIR": ""}
 
     def _no_temporary_directory(self) -> Mapping[str, str]:
+        self.patch.setenv("TMPDIR", str(self.directory / "none"))
         self.patch.setattr(tempfile, "tempdir", None)
         self.patch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(self.directory / "none")])
         return {"DATABASE_URL": self.migrated(), "WORKERS": "2"}

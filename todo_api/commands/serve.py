@@ -16,6 +16,9 @@ from todo_api.postgres import migrations, startup
 from todo_api.server import processes
 from todo_api.settings import FIELDS
 
+# Linux keeps these files in memory: no full disk and no cleaning of old files reaches the metrics there.
+MEMORY = "/dev/shm"
+
 Command = Callable[..., Any]
 
 
@@ -66,7 +69,8 @@ def _shared_metrics(workers: int) -> Iterator[None]:
     if workers == 1:
         yield
         return
-    with TemporaryDirectory(prefix="todo-api-metrics-") as directory:
+    place = MEMORY if os.access(MEMORY, os.W_OK) and not os.environ.get("TMPDIR") else None
+    with TemporaryDirectory(prefix="todo-api-metrics-", dir=place) as directory:
         os.environ[SHARED] = directory
         yield
 

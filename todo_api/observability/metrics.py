@@ -102,7 +102,7 @@ class Metrics:
                 await task
 
     async def text(self) -> bytes:
-        """The text format, version 0.0.4."""
+        """The text format, version 0.0.4; raises FileNotFoundError where the workers' files were deleted."""
         self._read()
         if SHARED not in os.environ:
             return generate_latest(self._registry)
@@ -130,6 +130,8 @@ class Metrics:
 
 
 def _text_of_all(directory: Path) -> bytes:
+    if not (directory / f"counter_{os.getpid()}.db").exists():
+        raise FileNotFoundError(f"{directory} was emptied")
     for file in directory.glob("gauge_*.db"):
         worker = int(file.stem.rpartition("_")[2])
         try:
