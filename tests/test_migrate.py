@@ -99,6 +99,7 @@ def test_another_application_s_relation_is_refused(empty: str, foreign: str) -> 
             migrations.apply(empty, silent)
         assert NAMES == migrations.pending(empty)
         assert before == dump(empty)
+        assert [(None,)] == connection.execute("select to_regclass('_yoyo_migration')").fetchall()
 
 
 @pytest.mark.parametrize("schema", ["app", '"$user"'])

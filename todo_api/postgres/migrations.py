@@ -23,7 +23,6 @@ from todo_api.queries import Statement
 
 APPLIED = Statement("migrations/applied", lambda name, at: (name, at), repeatable=True)
 DIGESTS = Statement("migrations/digests", lambda name, digest: (name, digest))
-
 TAKEN = Statement("migrations/taken", lambda name, kind: (name, kind))
 
 _CREATED = re.compile(r"^create (?:unique )?(?:table|index) if not exists (\w+)", re.MULTILINE)
@@ -44,10 +43,7 @@ class MigrationError(Exception):
 def applied(url: str) -> dict[str, datetime]:
     """When (UTC) each applied migration was applied, oldest first. Reads only."""
     with connect(url, "migrations") as connection:
-        try:
-            return dict(connection.execute(APPLIED.text).fetchall())
-        except errors.UndefinedTable:
-            return {}
+        return _applied(connection)
 
 
 def known() -> list[str]:
@@ -82,10 +78,11 @@ def apply(url: str, say: Callable[[str], None]) -> None:
     """
     migrations = _read()
     with _locked(url, say) as backend:
+        done = _applied(backend.connection)
+        _refuse_taken(backend.connection, [each for each in migrations if each.id not in done])
+        backend.ensure_internal_schema_updated()
         _refuse_edited(migrations, dict(backend.connection.execute(DIGESTS.text).fetchall()))
-        pending = backend.to_apply(migrations)
-        _refuse_taken(backend.connection, pending)
-        for migration in pending:
+        for migration in backend.to_apply(migrations):
             say(f"Applying {migration.id}")
             backend.run(migration, "apply")
         for hook in migrations.post_apply:
@@ -108,6 +105,13 @@ def roll_back(url: str, names: list[str], say: Callable[[str], None]) -> None:
                 backend.run(migration, "rollback")
 
 
+def _applied(connection: psycopg.Connection) -> dict[str, datetime]:
+    try:
+        return dict(connection.execute(APPLIED.text).fetchall())
+    except errors.UndefinedTable:
+        return {}
+
+
 def _read() -> MigrationList:
     return yoyo.read_migrations(str(folder("migrations")))
 
@@ -121,7 +125,7 @@ def _refuse_edited(migrations: MigrationList, digests: dict[str, str]) -> None:
             )
 
 
-def _refuse_taken(connection: psycopg.Connection, migrations: MigrationList) -> None:
+def _refuse_taken(connection: psycopg.Connection, migrations: list[Migration]) -> None:
     """Refuse somebody else's relations, which ``if not exists`` would take for ours.
 
     A migration and its mark are one transaction, so what a pending one creates cannot be there already. Only
@@ -182,6 +186,5 @@ def _locked(url: str, say: Callable[[str], None]) -> Iterator[_Backend]:
             say("Waiting for another migration to end")
             connection.execute("select pg_advisory_lock(%s)", [_LOCK])
         connection.execute(_LIMITS)
-        backend.ensure_internal_schema_updated()
         connection.add_notice_handler(lambda notice: say(f"PostgreSQL: {notice.message_primary}"))
         yield backend
