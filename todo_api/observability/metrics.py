@@ -58,6 +58,8 @@ class Metrics:
         self._waiting = self._gauge("database_pool_waiting", "Callers that wait for a connection now")
         self._acquisitions = self._counter("database_pool_acquisitions", "Connections asked for")
         self._waited = self._counter("database_pool_acquisition_seconds", "Time spent waiting for them")
+        # Opens the last of this process's files, as their directory may be deleted later.
+        self._durations.labels("unmatched")
         # To look a child up among prometheus_client's labels costs more than to count.
         self._of_request: dict[tuple[str, str, int], tuple[Callable[[], None], Observe]] = {}
         self._of_statement: dict[str, Observe] = {}
