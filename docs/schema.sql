@@ -10,11 +10,13 @@ CREATE TABLE public.tasks (
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     idempotency_key text,
     idempotency_digest bytea,
+    CONSTRAINT tasks_created_at_range CHECK (((created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone))),
     CONSTRAINT tasks_description_length CHECK ((char_length(description) <= 1000)),
     CONSTRAINT tasks_idempotency_key_form CHECK ((idempotency_key ~ '^[\x21-\x7e]{1,255}$'::text)),
     CONSTRAINT tasks_idempotency_pair CHECK (((idempotency_key IS NULL) = (idempotency_digest IS NULL))),
     CONSTRAINT tasks_title_length CHECK (((char_length(title) >= 1) AND (char_length(title) <= 200))),
-    CONSTRAINT tasks_title_trimmed CHECK ((title !~ '^\s|\s$'::text))
+    CONSTRAINT tasks_title_trimmed CHECK ((title !~ '^\s|\s$'::text)),
+    CONSTRAINT tasks_updated_at_range CHECK (((updated_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (updated_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone)))
 );
 
 COMMENT ON TABLE public.tasks IS 'What users mean to do. Each belongs to one user and goes with them.';
@@ -41,6 +43,7 @@ CREATE TABLE public.users (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     email text NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT users_created_at_range CHECK (((created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone))),
     CONSTRAINT users_email_form CHECK ((email ~ '^[^@[:space:][:cntrl:]]+@[^@[:space:][:cntrl:]]+$'::text)),
     CONSTRAINT users_email_length CHECK (((char_length(email) >= 3) AND (char_length(email) <= 320)))
 );

@@ -21,24 +21,34 @@ begin
 end
 $grants$;
 
--- What a pooler in transaction mode refuses to carry, its role brings to a session: time-outs, unless
--- the administrator has set others. Who may not alter the role leaves that to them.
-do $timeouts$
+-- A pooler in transaction mode does not carry a session's settings, so the role brings them, each
+-- unless the administrator has set another. A login that may not alter the role leaves that to them.
+do $settings$
 declare
-    is_set constant boolean := exists (
-        select from pg_db_role_setting as settings, unnest(settings.setconfig) as setting
-        where
-            settings.setrole = to_regrole('todo_app')
-            and split_part(setting, '=', 1) in ('statement_timeout', 'lock_timeout')
-            and settings.setdatabase in (0, (select oid from pg_database where datname = current_database()))
-    );
+    wanted record;
 begin
-    if to_regrole('todo_app') is not null and not is_set then
-        execute format('alter role todo_app in database %I set statement_timeout = ''4s''', current_database());
-        execute format('alter role todo_app in database %I set lock_timeout = ''2s''', current_database());
-    end if;
+    for wanted in
+        select name, value
+        from (
+            values
+            ('statement_timeout', '4s'),
+            ('lock_timeout', '2s'),
+            ('default_transaction_isolation', 'read committed')
+        ) as settings (name, value)
+        where to_regrole('todo_app') is not null and not exists (
+            select from pg_db_role_setting, unnest(setconfig) as setting
+            where
+                setrole = to_regrole('todo_app')
+                and split_part(setting, '=', 1) = name
+                and setdatabase in (0, (select oid from pg_database where datname = current_database()))
+        )
+    loop
+        execute format(
+            'alter role todo_app in database %I set %I = %L', current_database(), wanted.name, wanted.value
+        );
+    end loop;
 exception
     when insufficient_privilege then
-        raise notice 'todo_app keeps the time-outs it has: %', sqlerrm;
+        raise notice 'todo_app keeps the settings it has: %', sqlerrm;
 end
-$timeouts$;
+$settings$;

@@ -22,7 +22,8 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from todo_api.postgres import embedded
+from todo_api.postgres import wheel
+from todo_api.postgres.keeper import KEEPER
 
 IN_A_HURRY = {
     "fsync": "off",
@@ -42,7 +43,7 @@ LIMIT = 30.0
 
 def newest() -> Path:
     """The programs of the PostgreSQL that the service brings along."""
-    return embedded._wheel()[1]
+    return wheel.find()[1]
 
 
 def postgres15() -> Path | None:
@@ -199,7 +200,7 @@ def _run(command: Command, home: Path) -> None:
 @contextmanager
 def _running(command: Command, home: Path) -> Iterator["subprocess.Popen[bytes]"]:
     with (home / "log").open("wb") as log:
-        shell = ["/bin/sh", "-c", embedded.KEEPER, str(home / "scratch"), *command]
+        shell = ["/bin/sh", "-c", KEEPER, str(home / "scratch"), *command]
         keeper = subprocess.Popen(
             shell, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True, **_as_owner(home)
         )

@@ -1,5 +1,6 @@
 """The schema as ``pg_dump`` prints it; ``make schema`` writes ``docs/schema.sql`` with it."""
 
+import os
 import re
 import subprocess
 import sys
@@ -17,7 +18,9 @@ def dump(url: str) -> str:
     """All that makes up a database, but for yoyo's tables, owners, privileges and rows."""
     options = "--schema-only --no-owner --no-privileges --exclude-table=*yoyo*"
     command = [str(PG_DUMP), *options.split(), f"--dbname={url}"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    # Moments are printed in the session's time zone.
+    environment = {**os.environ, "PGTZ": "UTC"}
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     # Comments tell versions, settings are for the session that restores, and \restrict has a random key.
     lines = [line for line in printed.splitlines() if not re.match(r"--|SET |SELECT |\\", line)]
     return HEADER + re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"

@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
+from psycopg.pq import PGconn, Ping
 
-from todo_api.postgres import embedded
-from todo_api.postgres.embedded import EmbeddedError, running
+from todo_api.postgres import embedded, keeper, wheel
+from todo_api.postgres.embedded import running
+from todo_api.postgres.wheel import EmbeddedError
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
@@ -165,6 +168,11 @@ def test_its_files_are_closed(served: tuple[str, Path]) -> None:
     assert 0o600 == mode(directory / "log")
 
 
+# The watching thread runs no code that a forked child needs.
+forks = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+
+
+@forks
 @root_only
 @pytest.mark.parametrize("uid", [65534, 1])
 def test_another_user_cannot_connect(served: tuple[str, Path], uid: int) -> None:
@@ -194,7 +202,7 @@ def test_root_runs_it_as_a_user_of_its_own(served: tuple[str, Path]) -> None:
     ]:
         status = Path(f"/proc/{pid}/status").read_text().splitlines()
         identity = [line.split()[1:] for line in status if line.startswith(("Uid", "Gid", "Groups"))]
-        assert [[str(embedded.SERVER_ID)] * 4] * 2 + [[]] == identity
+        assert [[str(wheel.SERVER_ID)] * 4] * 2 + [[]] == identity
 
 
 def test_it_comes_back_with_its_data(tmp_path: Path) -> None:
@@ -252,7 +260,7 @@ def test_binaries_that_only_root_can_reach_are_copied_once(
     monkeypatch.syspath_prepend(site)
     with tempfile.TemporaryDirectory(dir="/tmp") as cache:
         Path(cache).chmod(0o755)
-        monkeypatch.setattr(embedded, "CACHE", Path(cache, "todo-api"))
+        monkeypatch.setattr(wheel, "CACHE", Path(cache, "todo-api"))
         copies = []
         for _ in range(2):
             with private_umask(), running(tmp_path / "home"):
@@ -296,6 +304,7 @@ def test_ctrl_c_lets_the_service_drain(tmp_path: Path) -> None:
     assert 0 == service.returncode
 
 
+@forks
 def test_a_forked_worker_does_not_hold_it_up(tmp_path: Path) -> None:
     """Workers use the URL; one that lives on does not keep the server running."""
     with running(tmp_path) as url:
@@ -368,10 +377,113 @@ def test_a_start_that_is_killed_leaves_no_server(tmp_path: Path, moment: str) ->
     assert ["data", "log"] == names_in(tmp_path)
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["with its keeper", "alone"])
+def test_a_server_that_is_killed_is_started_again(
+    tmp_path: Path, whole: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While the service runs, it has a database: at the same URL, with all that was committed, and logged."""
+    with running(tmp_path) as url:
+        write(url, "kept")
+        killed = postmaster(tmp_path)
+        if whole:
+            os.killpg(os.getpgid(killed), signal.SIGKILL)
+        else:
+            os.kill(killed, signal.SIGKILL)
+        eventually(lambda: PGconn.ping(url.encode()) == Ping.OK and killed != postmaster(tmp_path))
+        assert "kept" == words(url)
+        assert "The embedded PostgreSQL ended: " in caplog.text
+        restarted = postmaster(tmp_path)
+    assert not alive(restarted)
+
+
+def test_a_server_that_cannot_come_back_does_not_hold_the_end_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Attempts are further and further apart, and end with the service."""
+    pauses: list[float] = []
+    real = threading.Event.wait
+
+    def wait(event: threading.Event, seconds: float | None = None) -> bool:
+        pauses.append(seconds or 0)
+        return real(event, min(seconds or 0, 0.01))
+
+    with running(tmp_path):
+        monkeypatch.setattr(embedded, "KEEPER", "echo FATAL:  no more >&2; exit 1")
+        monkeypatch.setattr(threading.Event, "wait", wait)
+        os.killpg(os.getpgid(postmaster(tmp_path)), signal.SIGKILL)
+        eventually(lambda: 30 in pauses)
+    assert [1, 2, 4, 8, 16, 30] == pauses[: pauses.index(30) + 1]
+    assert f"ended: no more (more in {tmp_path}/log). It is started again in 30 s" in caplog.text
+
+
+@contextmanager
+def small_disk(directory: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of this size."""
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", str(directory)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small disk, and here not even root")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+@root_only
+def test_a_full_disk_is_named_at_the_first_start(tmp_path: Path) -> None:
+    """Also where there is no room to write it down."""
+    with (
+        small_disk(tmp_path / "disk", 20) as disk,
+        pytest.raises(EmbeddedError, match=r"initdb failed: .*No space left on device"),
+    ):
+        running(disk).__enter__()
+
+
+@root_only
+def test_a_server_whose_disk_was_full_comes_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It ends when it cannot write; once there is room it serves again, with all that was committed."""
+    with small_disk(tmp_path / "disk", 120) as disk, running(disk) as url:
+        write(url, "kept")
+        filler = disk / "filler"
+        with filler.open("wb") as file, suppress(OSError):
+            while True:
+                file.write(bytes(1 << 16))
+        with suppress(psycopg.Error), psycopg.connect(url, autocommit=True) as connection:
+            while True:
+                connection.execute("select pg_logical_emit_message(false, 'x', repeat('x', 100000), true)")
+        filler.unlink()
+        eventually(lambda: PGconn.ping(url.encode()) == Ping.OK)
+        write(url, "later")
+        assert "kept later" == words(url)
+
+
+def test_what_clients_cause_is_not_logged(served: tuple[str, Path]) -> None:
+    """Neither the error nor the row, which is personal, and nobody fills the disk that way."""
+    url, directory = served
+    before = (directory / "log").stat().st_size
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("create temporary table secret (email text unique check (email <> ''))")
+        for email in ["ada@example.org", "ada@example.org", ""]:
+            with suppress(psycopg.IntegrityError):
+                connection.execute("insert into secret values (%s)", [email])
+    assert before == (directory / "log").stat().st_size
+
+
+def test_the_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it is too long it begins anew, while the server writes on."""
+    monkeypatch.setattr(keeper, "LOOK_INTERVAL", 0.05)
+    monkeypatch.setattr(keeper, "LOG_LIMIT", 2_000)
+    with running(tmp_path) as url:
+        for _ in range(50):
+            with suppress(psycopg.OperationalError):
+                psycopg.connect(url, dbname="no_such_database")
+        eventually(lambda: (tmp_path / "log").stat().st_size <= 2_000)
+
+
 def test_a_server_started_by_hand_is_respected(tmp_path: Path) -> None:
     """A PostgreSQL that somebody else runs on the data is neither joined nor stopped."""
     with running(tmp_path):
-        _, programs = embedded._wheel()
+        _, programs = wheel.find()
     data = "/proc/self/cwd" if os.geteuid() == 0 else str(tmp_path / "data")
     note = tmp_path / "data/postmaster.pid"
     command = [
@@ -417,7 +529,7 @@ def test_data_of_another_version_are_refused(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     """The message names the path in the way."""
     (tmp_path / "file").touch()
-    with pytest.raises(EmbeddedError, match=f"cannot run in .*'{tmp_path / 'file'}.*'"):
+    with pytest.raises(EmbeddedError, match=f"cannot run in .*{tmp_path / 'file'}.*: Not a directory"):
         running(tmp_path / "file" / "home").__enter__()
 
 

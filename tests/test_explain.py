@@ -11,7 +11,7 @@ import pytest
 from psycopg.rows import scalar_row
 
 from todo_api import VERSION
-from todo_api.__main__ import main
+from todo_api.commands import main
 
 from .conftest import User
 from .service import ROOT
@@ -64,22 +64,29 @@ async def test_explain_undoes_what_it_executes(explained: Explain, ada: User) ->
     assert [task] == await ada.lists()
 
 
+@pytest.mark.parametrize("name", ["tasks/get.sql", "sql/tasks/get.sql", "sql/tasks/get"])
+def test_a_statement_may_be_named_as_a_file(explained: Explain, name: str) -> None:
+    """A path that a shell completed will do."""
+    assert 0 == explained(name)[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["tasks/nix"], "There is no statement 'tasks/nix': see 'todo-api explain'."),
         (["tasks/get", "task_id"], "'task_id' is not of the form PARAMETER=VALUE."),
         (["tasks/get", "limit=3"], "tasks/get takes no limit: tasks/get user_id=… task_id=…"),
-        (["tasks/get", "user_id=3"], 'tasks/get: invalid input syntax for type uuid: "3"'),
+        (["tasks/get", "user_id=3"], 'tasks/get: Invalid input syntax for type uuid: "3".'),
         (
             ["users/add", "email=@"],
-            'users/add: new row for relation "users" violates check constraint "users_email_form"',
+            'users/add: New row for relation "users" violates check constraint "users_email_form".',
         ),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(explained: Explain, arguments: list[str], sentence: str) -> None:
     """What is wrong, and where the right names are."""
-    assert (1, f"Error: {sentence}\n") == explained(*arguments)
+    status, printed = explained(*arguments)
+    assert (1, f"Error: {sentence}") == (status, printed.splitlines()[-1])
 
 
 async def test_the_server_sees_which_file_and_which_worker_runs(

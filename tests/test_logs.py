@@ -218,7 +218,9 @@ def test_a_server_logs_json_where_nobody_watches(database_url: str, tmp_path: Pa
         httpx.get(f"{service.url}/health/live", headers={"X-Request-Id": "mine"})
         service.stop()
         logged = [
-            json.loads(line) for line in service.log.splitlines() if not line.startswith("Documentation:")
+            json.loads(line)
+            for line in service.log.splitlines()
+            if not line.startswith(("Database:", "Documentation:"))
         ]
     [line] = [line for line in logged if line.get("request_id") == "mine"]
     assert ("GET", "/health/live", 200) == (line["method"], line["route"], line["status"])

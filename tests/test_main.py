@@ -1,16 +1,19 @@
 """The command line, as an operator types it."""
 
+import os
 import re
+import signal
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
-from todo_api.__main__ import cli
+from todo_api.commands import cli
 
 from .conftest import NewDatabase
-from .service import run, serving
+from .service import run, serving, wait_until
 
 COMMANDS = [
     [],
@@ -22,6 +25,8 @@ COMMANDS = [
     ["users", "add"],
     ["users", "list"],
     ["users", "delete"],
+    ["explain"],
+    ["settings"],
     ["openapi"],
 ]
 
@@ -55,7 +60,8 @@ def test_deleting_a_user_asks_first(tmp_path: Path, new_database: NewDatabase) -
     ada = run(tmp_path, "users", "add", "ada@example.org", **database).stdout.strip()
     refused = run(tmp_path, "users", "delete", ada, **database)
     assert 1 == refused.returncode
-    assert "Delete ada@example.org" in refused.stdout
+    assert "" == refused.stdout
+    assert "Delete ada@example.org" in refused.stderr
     assert ada in run(tmp_path, "users", "list", **database).stdout
 
 
@@ -71,11 +77,12 @@ def test_deleting_a_user_asks_first(tmp_path: Path, new_database: NewDatabase) -
 def test_a_mistake_is_one_sentence(
     arguments: list[str], sentence: str, tmp_path: Path, database_url: str
 ) -> None:
-    """What the operator got wrong is said on standard error, without a traceback, and fails the command."""
+    """A mistake is reported on standard error, after the database, and fails the command."""
     result = run(tmp_path, *arguments, DATABASE_URL=database_url)
     assert 1 == result.returncode
-    assert f"Error: {sentence}" in result.stderr
-    assert 1 == len(result.stderr.splitlines())
+    database, error = result.stderr.splitlines()
+    assert database.startswith("Database: ")
+    assert error.startswith(f"Error: {sentence}")
 
 
 def test_a_taken_email_is_refused(tmp_path: Path, database_url: str) -> None:
@@ -83,7 +90,7 @@ def test_a_taken_email_is_refused(tmp_path: Path, database_url: str) -> None:
     email = f"{uuid4().hex}@example.org"
     assert 0 == run(tmp_path, "users", "add", email, DATABASE_URL=database_url).returncode
     again = run(tmp_path, "users", "add", email.upper(), DATABASE_URL=database_url)
-    assert (1, f"Error: {email.upper()} is taken.\n") == (again.returncode, again.stderr)
+    assert (1, f"Error: {email.upper()} is taken.") == (again.returncode, again.stderr.splitlines()[-1])
 
 
 def test_serve_refuses_a_schema_that_is_behind(tmp_path: Path, empty_database: NewDatabase) -> None:
@@ -92,16 +99,19 @@ def test_serve_refuses_a_schema_that_is_behind(tmp_path: Path, empty_database: N
     refused = run(tmp_path, "serve", **database)
     assert 1 == refused.returncode
     assert "run 'todo-api migrate'" in refused.stderr
-    with serving(tmp_path, "--migrate", **database) as service:
-        assert "/schema" in service.log
+    migrations = {"MIGRATIONS_DATABASE_URL": database["DATABASE_URL"]}
+    with serving(tmp_path, "--migrate", **database, **migrations) as service:
+        first, second, *_ = service.log.splitlines()
+        assert first.replace("Database: ", "Migrations: ") == second
 
 
 def test_wrong_settings_are_named_at_once(tmp_path: Path) -> None:
-    """All that is wrong is said in one go, with exit status 2 and without the password."""
+    """Each wrong setting has a line, with exit status 2 and without the password."""
     wrong = {"PORT": "99999", "LOG_LEVEL": "loud", "DATABASE_URL": "mysql://ada:s3cret@db/todo"}
     result = run(tmp_path, "serve", **wrong)
     assert 2 == result.returncode
-    assert all(name in result.stderr for name in wrong)
+    _, *faults = result.stderr.splitlines()
+    assert sorted(wrong) == sorted(fault.split()[0] for fault in faults)
     assert "s3cret" not in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -111,7 +121,19 @@ def test_settings_come_from_a_file_too(tmp_path: Path, database_url: str) -> Non
     (tmp_path / ".env").write_text(f"DATABASE_URL={database_url}\nWORKERS=none\n")
     assert 2 == run(tmp_path, "serve").returncode
     with serving(tmp_path, WORKERS="1") as service:
-        assert "Data:" not in service.log
+        assert "embedded" not in service.log
+
+
+def test_serve_outlives_a_crash_of_its_database(tmp_path: Path) -> None:
+    """An embedded PostgreSQL that is killed comes back, and the service with it, without a restart."""
+    with serving(tmp_path) as service:
+        email = {"email": "ada@example.org"}
+        assert 201 == httpx.post(f"{service.url}/api/users", json=email).status_code
+        pid = int((tmp_path / "data/data/postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: "The embedded PostgreSQL ended" in service.log)
+        wait_until(lambda: 200 == httpx.get(f"{service.url}/health/ready").status_code)
+        assert 409 == httpx.post(f"{service.url}/api/users", json=email).status_code
 
 
 def test_commands_reach_the_data_that_serve_is_using(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What an operator sees at /metrics, from one process and from several."""
 
 import asyncio
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from todo_api.app import create_app
 from todo_api.settings import Settings
 
-from .conftest import NewDatabase, make_user, talking_to
+from .conftest import NewDatabase, assert_problem, make_user, talking_to
 from .service import serving
 
 T = TypeVar("T")
@@ -153,6 +154,24 @@ def test_any_worker_tells_the_figures_of_all(database_url: str, tmp_path: Path) 
         assert list(tmp_path.glob("todo-api-metrics-*"))
         service.stop()
     assert not list(tmp_path.glob("todo-api-metrics-*"))
+
+
+def test_metrics_that_were_deleted_are_missed(database_url: str, tmp_path: Path) -> None:
+    """A program that tidies temporary directories up makes them unavailable, not wrong; all else goes on."""
+    with serving(tmp_path, "--workers", "2", DATABASE_URL=database_url, TMPDIR=str(tmp_path)) as service:
+        assert 200 == get(f"{service.url}/metrics").status_code
+        [directory] = tmp_path.glob("todo-api-metrics-*")
+        for tidy_up in (empty, shutil.rmtree):
+            tidy_up(directory)
+            problem = assert_problem(get(f"{service.url}/metrics"), 503, "unavailable")
+            assert "restart" in problem["detail"]
+            assert 200 == get(f"{service.url}/health/ready").status_code
+
+
+def empty(directory: Path) -> None:
+    """Delete all files of a directory."""
+    for file in directory.iterdir():
+        file.unlink()
 
 
 def eventually(ask: Callable[[], T | None]) -> T:

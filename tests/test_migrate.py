@@ -1,5 +1,6 @@
-"""Migrations: applied once, whoever runs them and whatever kills them, and taken back without a trace."""
+"""Migrations: applied once, whoever runs them and whatever kills them, and rolled back without a trace."""
 
+import hashlib
 import shutil
 import signal
 import socket
@@ -8,12 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 from click.testing import CliRunner
+from psycopg import sql
 
-from todo_api.__main__ import cli
+from todo_api.commands import cli
 from todo_api.postgres import migrations
 
 from .conftest import NewDatabase, as_login
@@ -55,12 +58,12 @@ def silent(_: str) -> None:
 
 
 def test_every_migration_has_a_rollback() -> None:
-    """None is taken back in name only."""
+    """None is rolled back in name only."""
     assert [] == [name for name in NAMES if not (ROOT / "migrations" / f"{name}.rollback.sql").is_file()]
 
 
 def test_up_down_up_makes_the_same_schema(empty: str) -> None:
-    """Taking all back leaves nothing, and applying all again makes what was there."""
+    """Rolling all back leaves nothing, and applying all again makes what was there."""
     migrations.apply(empty, silent)
     first = dump(empty)
     migrations.roll_back(empty, NAMES, silent)
@@ -76,19 +79,111 @@ def test_the_documented_schema_is_the_current_one(database: str, connection: psy
     assert (ROOT / "docs" / "schema.sql").read_text() == dump(database)
 
 
-@pytest.mark.parametrize("names", [NAMES, *([name] for name in NAMES)], ids=["all", *NAMES])
-def test_what_was_applied_and_not_marked_is_applied_again(
-    database: str, connection: psycopg.Connection, names: list[str]
+FOREIGN = [
+    "create table users (id serial, email text, name text); insert into users (email) values ('x')",
+    "create view users as select 1 as id",
+    "create materialized view tasks as select 1 as id",
+    "create sequence tasks",
+    "create table other (email text); create index users_email_key on other (email)",
+    "create table other (key text); create index tasks_idempotency_key on other (key)",
+]
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_another_application_s_relation_is_refused(empty: str, foreign: str) -> None:
+    """It is named, and neither it nor anything else is changed, by migrate or by rollback."""
+    with psycopg.connect(empty, autocommit=True) as connection:
+        connection.execute(foreign.encode())
+        before = dump(empty)
+        with pytest.raises(migrations.MigrationError, match=r"^There is a \w.* (users|tasks)\w* already"):
+            migrations.apply(empty, silent)
+        assert NAMES == migrations.pending(empty)
+        assert before == dump(empty)
+        assert [(None,)] == connection.execute("select to_regclass('_yoyo_migration')").fetchall()
+
+
+@pytest.mark.parametrize("schema", ["app", '"$user"'])
+def test_another_schema_s_tables_are_nobody_s_concern(
+    empty: str, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A migration stands being run on what it made before, and leaves the rows alone."""
-    before = dump(database)
-    connection.execute("insert into users (email) values ('ada@example.org')")
-    connection.execute("delete from _yoyo_migration where migration_id = any(%s)", [names])
-    assert names == migrations.pending(database)
+    """The schema is made wherever search_path leads first, whoever has tables elsewhere."""
+    with psycopg.connect(empty, autocommit=True) as connection:
+        connection.execute("create table users (id int)")
+        name = schema.strip('"').replace("$user", connection.info.user)
+        connection.execute(sql.SQL("create schema {}").format(sql.Identifier(name)))
+        monkeypatch.setenv("PGOPTIONS", f"-c search_path={schema},public")
+        migrations.apply(empty, silent)
+        assert migrations.where(empty).endswith(f"schema {name}")
+        assert [] == migrations.pending(empty)
+        migrations.roll_back(empty, NAMES, silent)
+        assert [(None,)] != connection.execute("select to_regclass('public.users')").fetchall()
+
+
+@pytest.mark.parametrize(("table", "name"), [("users", "0002.create-users"), ("tasks", "0003.create-tasks")])
+def test_rollback_drops_only_what_its_migration_created(
+    database: str, connection: psycopg.Connection, table: str, name: str
+) -> None:
+    """A release that did not look first could mark another application's table as migrated: it stays."""
+    migrations.roll_back(database, NAMES[NAMES.index("0003.create-tasks") :], silent)
+    if table == "users":
+        connection.execute("alter table users drop constraint users_email_form")
+    else:
+        connection.execute("create table tasks (id int)")
+        marks = "migration_hash, migration_id, applied_at_utc"
+        of_name = hashlib.sha256(name.encode()).hexdigest()
+        connection.execute(
+            f"insert into _yoyo_migration ({marks}) values (%s, %s, now())".encode(), [of_name, name]
+        )
+    with pytest.raises(
+        migrations.MigrationError, match=f"{name}: The table {table} was not made by todo-api"
+    ):
+        migrations.roll_back(database, [name], silent)
+    assert connection.execute(f"select to_regclass('{table}') is not null".encode()).fetchone() == (True,)
+    assert name not in migrations.pending(database)
+
+
+def test_a_function_of_another_application_stays(empty: str) -> None:
+    """A uuidv7() that was there before the first migration outlives the last rollback."""
+    with psycopg.connect(empty, autocommit=True) as connection:
+        body = "returns uuid language sql as 'select gen_random_uuid()'"
+        connection.execute(f"create function public.uuidv7() {body}".encode())
+        migrations.apply(empty, silent)
+        migrations.roll_back(empty, NAMES, silent)
+        assert connection.execute("select to_regprocedure('public.uuidv7()') is not null").fetchone() == (
+            True,
+        )
+
+
+def test_a_migration_without_a_rollback_is_not_rolled_back(folder: Path, empty: str) -> None:
+    """It is refused before anything is changed, and stays marked."""
+    (folder / "9999.new.sql").write_text("create table new (id int);")
+    migrations.apply(empty, silent)
+    with pytest.raises(migrations.MigrationError, match=r"^9999\.new has no \.rollback\.sql"):
+        migrations.roll_back(empty, [*NAMES, "9999.new"], silent)
+    assert [] == migrations.pending(empty)
+
+
+def test_the_server_s_notices_are_passed_on(folder: Path, empty: str) -> None:
+    """What a migration raises for whoever runs it, they see."""
+    (folder / "9999.tell.sql").write_text("do $$ begin raise notice 'mind the gap'; end $$;")
+    said: list[str] = []
+    migrations.apply(empty, said.append)
+    assert "PostgreSQL: mind the gap" in said
+
+
+def test_rows_that_no_timestamp_can_express_stop_the_validation(
+    database: str, connection: psycopg.Connection
+) -> None:
+    """The migration names the constraint; once the row is mended, the next run goes through."""
+    migrations.roll_back(database, NAMES[NAMES.index("0004.bound-timestamps") :], silent)
+    connection.execute("insert into users (email, created_at) values ('ada@example.org', 'infinity')")
+    with pytest.raises(
+        migrations.MigrationError, match=r'^0005\.validate-timestamps: .*"users_created_at_range"'
+    ):
+        migrations.apply(database, silent)
+    connection.execute("update users set created_at = now()")
     migrations.apply(database, silent)
     assert [] == migrations.pending(database)
-    assert before == dump(database)
-    assert [("ada@example.org",)] == connection.execute("select email from users").fetchall()
 
 
 def test_a_run_that_is_killed_in_the_middle_blocks_nobody(
@@ -96,7 +191,8 @@ def test_a_run_that_is_killed_in_the_middle_blocks_nobody(
 ) -> None:
     """After a SIGKILL amid a statement, nothing of it is left, and the next run does it all."""
     before = dump(database)
-    migrations.roll_back(database, ["0003.create-tasks"], silent)
+    late = NAMES[NAMES.index("0003.create-tasks") :]
+    migrations.roll_back(database, late, silent)
     with connection.transaction():
         connection.execute("lock table users")  # which the foreign key of tasks needs
         with subprocess.Popen(
@@ -105,7 +201,7 @@ def test_a_run_that_is_killed_in_the_middle_blocks_nobody(
             wait_for(connection, "wait_event_type = 'Lock' and query like 'create table%'")
             process.send_signal(signal.SIGKILL)
         wait_for(connection, "application_name like 'todo-api/% migrate'", False)
-    assert ["0003.create-tasks"] == migrations.pending(database)
+    assert late == migrations.pending(database)
     assert 0 == run(tmp_path, "migrate", DATABASE_URL=database).returncode
     assert before == dump(database)
 
@@ -137,9 +233,9 @@ def test_a_table_that_stays_locked_is_not_waited_for_long(
     with connection.transaction():
         connection.execute("select from tasks")
         with pytest.raises(
-            migrations.MigrationError, match=r"^0003\.create-tasks: a table stayed locked by others"
+            migrations.MigrationError, match=r"^0004\.bound-timestamps: A table stayed locked by others"
         ):
-            migrations.roll_back(database, ["0003.create-tasks"], silent)
+            migrations.roll_back(database, ["0004.bound-timestamps"], silent)
     assert [] == migrations.pending(database)
 
 
@@ -150,7 +246,7 @@ def test_a_file_that_was_edited_after_it_was_applied_is_refused(folder: Path, em
     edited.write_text(edited.read_text().replace("320", "321"))
     with pytest.raises(migrations.MigrationError, match=r"^0002\.create-users\.sql has changed since"):
         migrations.apply(empty, silent)
-    # Taken back, it may be written anew: so one works on a migration that nobody else has yet.
+    # Rolled back, it may be written anew: so one works on a migration that nobody else has yet.
     migrations.roll_back(empty, NAMES[1:], silent)
     migrations.apply(empty, silent)
     assert "321" in dump(empty)
@@ -170,7 +266,7 @@ def test_a_migration_may_do_without_a_transaction(folder: Path, empty: str) -> N
 def test_a_migration_that_fails_is_named_and_leaves_nothing(folder: Path, empty: str) -> None:
     """What came before it stays."""
     (folder / "9999.fail.sql").write_text("create table half (id int); select 1 / 0;")
-    with pytest.raises(migrations.MigrationError, match=r"^9999\.fail: division by zero$"):
+    with pytest.raises(migrations.MigrationError, match=r"^9999\.fail: Division by zero\.$"):
         migrations.apply(empty, silent)
     assert ["9999.fail"] == migrations.pending(empty)
     assert "half" not in dump(empty)
@@ -191,7 +287,7 @@ def test_a_newer_version_s_schema_serves_this_one_too(
 def test_the_command_line_applies_lists_and_takes_back(
     empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every step tells what it did; taking back asks first, unless it is told not to."""
+    """Every step says where it works and what it did; rollback asks first, unless --yes is given."""
     monkeypatch.chdir(tmp_path)  # where no .env is
 
     def command(*arguments: str, status: int = 0) -> str:
@@ -199,13 +295,15 @@ def test_the_command_line_applies_lists_and_takes_back(
             cli, arguments, env={"DATABASE_URL": empty, "MIGRATIONS_DATABASE_URL": ""}
         )
         assert status == result.exit_code, result.output
-        return result.output
+        where, _, rest = result.output.partition("\n")
+        assert where.startswith("Database: ") and urlsplit(empty).path.strip("/") in where
+        return rest
 
     assert [f"{name:32} pending" for name in NAMES] == command("migrations").splitlines()
-    assert [*(f"Applying {name}" for name in NAMES), "The schema is current."] == command(
-        "migrate"
-    ).splitlines()
-    assert "The schema is current.\n" == command("migrate")
+    *applied, last = command("migrate").splitlines()
+    assert [f"Applying {name}" for name in NAMES] == applied
+    assert last.startswith("The schema is current, in database ") and last.endswith(", schema public.")
+    assert f"{last}\n" == command("migrate")
     assert all(line.endswith("UTC") for line in command("migrations").splitlines())
     assert "Aborted!" in command("rollback", status=1)
     assert "No applied migration is named 'nix'" in command("rollback", "nix", status=1)
@@ -215,7 +313,7 @@ def test_the_command_line_applies_lists_and_takes_back(
     command("rollback", "--yes", NAMES[0])
     assert NAMES[1:] == migrations.pending(empty)
     command("rollback", "--yes")
-    assert "There is nothing to take back.\n" == command("rollback", "--yes")
+    assert "There is nothing to roll back.\n" == command("rollback", "--yes")
 
 
 @pytest.mark.parametrize("command", ["migrate", "migrations", "rollback"])
@@ -226,9 +324,9 @@ def test_a_server_that_is_away_is_told_in_one_sentence(command: str, tmp_path: P
         url = f"postgresql://ada:pa55word@127.0.0.1:{nobody.getsockname()[1]}/todo"
         process = run(tmp_path, command, DATABASE_URL=url, START_TIMEOUT="0")
     assert 1 == process.returncode
-    assert process.stderr.startswith("Error: ")
-    assert "Connection refused" in process.stderr
-    assert 1 == len(process.stderr.splitlines())
+    where, error = process.stderr.splitlines()
+    assert where.startswith("Database: todo on 127.0.0.1 port ") and where.endswith(", as role ada")
+    assert error.startswith("Error: ") and "Connection refused" in error
     assert "pa55word" not in process.stderr
 
 
@@ -236,5 +334,5 @@ def test_a_login_that_may_not_migrate_is_told_so(database: str, empty: str, tmp_
     """The server's reason, in one sentence."""
     process = run(tmp_path, "migrate", DATABASE_URL=as_login(empty, "nobody_of_that_name"))
     assert 1 == process.returncode
-    assert 1 == len(process.stderr.splitlines())
-    assert "nobody_of_that_name" in process.stderr
+    assert 2 == len(process.stderr.splitlines())
+    assert "nobody_of_that_name" in process.stderr.splitlines()[1]

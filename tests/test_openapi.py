@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from litestar import Litestar
 
-from todo_api.__main__ import cli
+from todo_api.commands import cli
 from todo_api.http import openapi
 from todo_api.http.problems import problem_types
 

@@ -25,6 +25,7 @@ OWNERS: dict[str, set[str]] = {
     "users": {"id", "lower(email)"},
     "_yoyo_migration": set(),
     "_yoyo_log": set(),
+    "pg_class": set(),
 }
 
 # The operator's list of users is meant to read them all.
@@ -71,7 +72,7 @@ WRONG_BY_ITS_TEXT = {
     "a new owner": "update tasks set user_id = %(other)s where user_id = %(user_id)s",
     "a merge": "merge into tasks using users on true when matched then delete",
     "a truncate": "truncate tasks",
-    "an unknown table": "select oid from pg_class",
+    "an unknown table": "select oid from pg_proc",
 }
 
 

@@ -31,7 +31,7 @@ def refusal(result: "subprocess.CompletedProcess[str]") -> str:
     assert "Traceback" not in result.stderr
     assert not {"hunter2", "s3cret"} & set(re.split(r"\W", result.stderr))
     *progress, last = result.stderr.splitlines()
-    assert all(line.startswith("The database ") for line in progress), result.stderr
+    assert all(line.startswith(("Database: ", "The database ")) for line in progress), result.stderr
     assert last.startswith("Error: ") and last.endswith("."), result.stderr
     return last.removeprefix("Error: ")
 

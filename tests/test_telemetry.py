@@ -90,6 +90,31 @@ async def test_requests_and_statements_are_traced(settings: Settings, collected:
         assert not [body for body in collected if private.encode() in body]
 
 
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, "todo-api"),
+        ({"OTEL_SERVICE_NAME": "todo"}, "todo"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=todo,service.version=1"}, "todo"),
+    ],
+)
+async def test_the_service_is_called_as_the_variables_say(
+    variables: dict[str, str],
+    expected: str,
+    settings: Settings,
+    collected: list[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """OpenTelemetry's own variables name the service; without them it has a name of its own."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    async with talking_to(create_app(msgspec.structs.replace(settings, opentelemetry=True))) as client:
+        await client.get("/health/live")
+    [request] = [ExportTraceServiceRequest.FromString(body) for body in collected]
+    resource = {each.key: each.value.string_value for each in request.resource_spans[0].resource.attributes}
+    assert expected == resource["service.name"]
+
+
 async def test_nothing_is_traced_by_default(settings: Settings, collected: list[bytes]) -> None:
     """A collector that is there is sent nothing unless traces are switched on."""
     async with talking_to(create_app(settings)) as client:

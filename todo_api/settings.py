@@ -1,15 +1,16 @@
 """The environment and an optional ``.env`` file, checked all at once, as one frozen Struct."""
 
+import difflib
 import os
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
-from dotenv import dotenv_values
-from msgspec import Meta
+from dotenv.parser import Binding, parse_stream
+from msgspec import Meta, inspect
 from platformdirs import user_data_path
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
@@ -17,11 +18,19 @@ from psycopg.conninfo import conninfo_to_dict
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1, le=1000)]
 
+_NO_HOME = Path("~")
 _SWITCH = {"on": "true", "off": "false"}
 
 
 class SettingsError(Exception):
-    """Names every wrong setting in one sentence each, never a value that may hold a password."""
+    """Names every wrong setting on a line of its own, never a value that may hold a password."""
+
+
+def _data_dir() -> Path:
+    try:
+        return user_data_path("todo-api")
+    except RuntimeError:  # there is no home directory; it is only a fault where this one is needed
+        return _NO_HOME
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     database_url: str | None = None
     migrations_database_url: str | None = None
-    data_dir: Path = msgspec.field(default_factory=lambda: user_data_path("todo-api"))
+    data_dir: Path = msgspec.field(default_factory=_data_dir)
     host: str = "127.0.0.1"
     port: Port = 8000
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
@@ -46,49 +55,125 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cors_allow_origins: tuple[str, ...] = ()
 
 
-def load(environment: Mapping[str, str] = os.environ, env_file: Path = Path(".env")) -> Settings:
-    """Read the settings; a variable of the environment wins over the same one in ``env_file``.
+FIELDS = {field.name.upper(): field for field in msgspec.structs.fields(Settings)}
 
-    An empty variable counts as absent. Raises SettingsError, naming all that is wrong.
-    """
-    try:
-        known = {**dotenv_values(env_file), **environment}
-    except (OSError, UnicodeDecodeError):
-        raise SettingsError(f"{env_file} cannot be read as text in UTF-8.") from None
+
+class Found(msgspec.Struct):
+    """What is set: values by field, where each is from by variable, and what is wrong or of no effect."""
+
     values: dict[str, Any] = {}
-    faults = []
-    for field in msgspec.structs.fields(Settings):
-        variable = field.name.upper()
-        if text := (known.get(variable) or "").strip():
+    sources: dict[str, str] = {}
+    faults: list[str] = []
+    warnings: list[str] = []
+
+    def settings(self) -> Settings:
+        """Return the settings; raise SettingsError where there are faults."""
+        if self.faults:
+            faults = "\n  ".join(self.faults)
+            raise SettingsError(f"Wrong settings ('todo-api settings' shows all):\n  {faults}")
+        return Settings(**self.values)
+
+
+def load(environment: Mapping[str, str] = os.environ, env_file: Path = Path(".env")) -> Settings:
+    """Read the settings, or raise SettingsError with all that is wrong."""
+    return read(environment, env_file).settings()
+
+
+def read(environment: Mapping[str, str] = os.environ, env_file: Path = Path(".env")) -> Found:
+    """Read what is set; a variable of the environment wins over the same one in ``env_file``.
+
+    An empty variable counts as absent. ``${X}`` has no meaning. A line of ``env_file`` that cannot be read is
+    a fault; a name that is no setting is a warning.
+    """
+    found = Found()
+    texts: dict[str, tuple[str, str]] = {}
+    for binding in _bindings(env_file, found.faults):
+        name, source = binding.key or "", f"{env_file} line {_line(binding)}"
+        if binding.error or (name and (binding.value is None or not re.fullmatch(r"[\w.-]+", name))):
+            found.faults.append(f"{source} cannot be read: write NAME=value, and close what a quote opens.")
+        elif name in FIELDS:
+            texts[name] = str(binding.value), source
+        elif name:
+            close = difflib.get_close_matches(name.upper(), FIELDS, 1, 0.75)
+            hint = f"; did you mean {close[0]}?" if close else "."
+            found.warnings.append(f"{source}: {name} is no setting and has no effect{hint}")
+    texts |= {name: (environment[name], "the environment") for name in FIELDS if name in environment}
+    for name, field in FIELDS.items():
+        text, source = texts.get(name, ("", ""))
+        if text := text.strip():
+            found.sources[name] = source
             try:
-                values[field.name] = _parse(field, text)
+                found.values[field.name] = _parse(field, text)
             except ValueError as fault:
-                faults.append(f"{variable} {fault}")
-    settings = Settings(**values)
+                found.faults.append(f"{name} (from {source}) {fault}.")
+    if not found.faults:
+        _check(Settings(**found.values), found.faults)
+    return found
+
+
+def allowed(field: msgspec.structs.FieldInfo) -> str:
+    """Say what a setting takes, for those whose type says so; else nothing."""
+    match inspect.type_info(field.type):
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType(ge=low, le=high):
+            return f"a whole number from {low} to {high}"
+        case inspect.FloatType(gt=None, ge=low, le=high):
+            return f"a number of seconds from {low} to {high}"
+        case inspect.FloatType(le=high):
+            return f"a number of seconds above 0, at most {high}"
+        case inspect.LiteralType():
+            return "one of " + ", ".join(get_args(field.type))
+    return ""
+
+
+def _bindings(env_file: Path, faults: list[str]) -> list[Binding]:
+    try:
+        with env_file.open(encoding="utf-8") as stream:
+            return list(parse_stream(stream))
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError):
+        faults.append(f"{env_file} cannot be read as text in UTF-8.")
+        return []
+
+
+def _line(binding: Binding) -> int:
+    """The number of the line where it begins; python-dotenv counts the blank ones before it."""
+    text = binding.original.string
+    return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+
+
+def _check(settings: Settings, faults: list[str]) -> None:
+    """Find what is wrong with settings that are right each by itself."""
     if settings.pool_min_size > settings.pool_max_size:
-        faults.append("POOL_MIN_SIZE must not be above POOL_MAX_SIZE")
+        faults.append("POOL_MIN_SIZE must not be above POOL_MAX_SIZE.")
     if settings.opentelemetry and find_spec("opentelemetry") is None:
-        faults.append("OPENTELEMETRY needs its packages: pip install 'todo-api[opentelemetry]'")
-    if faults:
-        raise SettingsError("; ".join(faults) + ". See .env.example for what each setting takes.")
-    return settings
+        faults.append("OPENTELEMETRY needs its packages: pip install 'todo-api[opentelemetry]'.")
+    if (
+        not (settings.database_url or settings.migrations_database_url)
+        and _NO_HOME.name in settings.data_dir.parts
+    ):
+        faults.append("DATA_DIR must be set, or DATABASE_URL, where there is no home directory.")
 
 
 def _parse(field: msgspec.structs.FieldInfo, text: str) -> object:
+    if "\n" in text:
+        raise ValueError("runs over several lines: close the quote that it begins with")
     if field.name.endswith("database_url"):
         return _database_url(text)
     if field.name == "cors_allow_origins":
         return tuple(_origin(origin.strip()) for origin in text.split(",") if origin.strip())
     if field.type is Path:
-        return Path(text).expanduser()
+        return Path(os.path.expanduser(text))  # noqa: PTH111  # Path's own raises without a home directory
     if field.name == "log_level":
         text = text.lower()
     if field.type is bool:
         text = _SWITCH.get(text.lower(), text)
     try:
         return msgspec.convert(text, field.type, strict=False)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"is {text!r}: {str(error).replace('`', '').lower()}") from None
+    except msgspec.ValidationError:
+        raise ValueError(f"must be {allowed(field)}, and is {text!r}") from None
 
 
 def _database_url(text: str) -> str:
@@ -107,6 +192,8 @@ def _database_url(text: str) -> str:
 
 
 def _origin(text: str) -> str:
-    if not re.fullmatch(r"\*|https?://([^][/?#@:\s\\]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?", text):
+    """An origin as browsers send it (RFC 6454, section 6.2), of any scheme, or ``null`` or ``*``."""
+    origin = r"\*|null|[a-z][a-z0-9+.-]*://([^][/?#@:\s\\]+|\[[0-9a-f:.]+\])(:[0-9]+)?"
+    if not re.fullmatch(origin, text.lower()):
         raise ValueError(f"holds {text!r}, which is no origin such as https://app.example.org")
-    return text
+    return text.lower()

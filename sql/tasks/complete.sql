@@ -11,9 +11,9 @@
 -- Served by tasks_pkey (user_id, id).
 update tasks set
     completed = coalesce(%(completed)s, not completed),
-    updated_at = greatest(
-        now(),
-        (updated_at at time zone 'utc' + interval '1 microsecond') at time zone 'utc'
+    updated_at = least(
+        greatest(now(), (updated_at at time zone 'utc' + interval '1 microsecond') at time zone 'utc'),
+        '9999-12-31 23:59:59.999999+00'
     )
 where
     user_id = %(user_id)s

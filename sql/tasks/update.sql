@@ -11,14 +11,15 @@
 --
 -- updated_at is the entity tag, so it grows with each change, even if the clock stands still or steps back.
 -- The conversion to UTC makes the sum immutable; Citus refuses the plain timestamptz + interval here.
+-- It stops at the last moment that the table takes, which only a row inserted by hand can have.
 -- Served by tasks_pkey (user_id, id).
 update tasks set
     title = coalesce(%(title)s, title),
     description = case when %(keep_description)s then description else %(description)s end,
     completed = coalesce(%(completed)s, completed),
-    updated_at = greatest(
-        now(),
-        (updated_at at time zone 'utc' + interval '1 microsecond') at time zone 'utc'
+    updated_at = least(
+        greatest(now(), (updated_at at time zone 'utc' + interval '1 microsecond') at time zone 'utc'),
+        '9999-12-31 23:59:59.999999+00'
     )
 where
     user_id = %(user_id)s

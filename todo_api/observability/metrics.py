@@ -57,6 +57,8 @@ class Metrics:
         self._waiting = self._gauge("database_pool_waiting", "Statements that wait for a connection now")
         self._acquisitions = self._counter("database_pool_acquisitions", "Attempts to open a connection")
         self._waited = self._counter("database_pool_acquisition_seconds", "Time spent opening connections")
+        # Opens the last of this process's files, as their directory may be deleted later.
+        self._durations.labels("unmatched")
         # To look a child up among prometheus_client's labels costs more than to count.
         self._of_request: dict[tuple[str, str, int], tuple[Callable[[], None], Observe]] = {}
         self._of_statement: dict[str, Observe] = {}
@@ -101,7 +103,7 @@ class Metrics:
                 await task
 
     async def text(self) -> bytes:
-        """The text format, version 0.0.4."""
+        """The text format, version 0.0.4; raises FileNotFoundError where the workers' files were deleted."""
         self._read()
         if SHARED not in os.environ:
             return generate_latest(self._registry)
@@ -129,6 +131,8 @@ class Metrics:
 
 
 def _text_of_all(directory: Path) -> bytes:
+    if not (directory / f"counter_{os.getpid()}.db").exists():
+        raise FileNotFoundError(f"{directory} was emptied")
     for file in directory.glob("gauge_*.db"):
         worker = int(file.stem.rpartition("_")[2])
         try:

@@ -17,7 +17,7 @@ from litestar.config.app import AppConfig
 from litestar.plugins.opentelemetry import OpenTelemetryConfig, OpenTelemetryPlugin
 from litestar.types import Message, Scope
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span
@@ -33,9 +33,9 @@ class Tracing:
     """What the application takes in to be traced."""
 
     def __init__(self) -> None:
-        # OTEL_SERVICE_NAME wins over the name given here.
-        resource = Resource.create({"service.name": "todo-api"})
-        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        # What is given to create() wins over the variables, so OTEL_SERVICE_NAME has to be put over our name.
+        named = {"service.name": "todo-api", **OTELResourceDetector().detect().attributes}
+        self._provider = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
         self._tracer = self._provider.get_tracer("todo_api")
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
 

@@ -70,8 +70,12 @@ class HealthController(Controller):
             raise SchemaBehind
         return Health()
 
-    @get("/metrics", summary="Read the metrics", media_type=MediaType.TEXT)
+    @get("/metrics", summary="Read the metrics", media_type=MediaType.TEXT, raises=[Unavailable])
     async def metrics(self, state: State) -> Annotated[ASGIResponse, str]:
         """The figures of all workers, in the text format of Prometheus."""
         metrics: Metrics = state.metrics
-        return ASGIResponse(body=await metrics.text(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+        try:
+            text = await metrics.text()
+        except FileNotFoundError as error:
+            raise Unavailable(detail="The workers' metrics were deleted; restart the service.") from error
+        return ASGIResponse(body=text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

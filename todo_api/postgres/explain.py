@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import psycopg
 
 from todo_api import folder
+from todo_api.postgres.errors import sentence
 from todo_api.queries import Statement
 
 
@@ -35,7 +36,7 @@ def plan(
             rows = connection.execute(command, dict.fromkeys(statement.parameters) | dict(values))
             return [line for (line,) in rows]
     except psycopg.Error as error:
-        raise ExplainError(f"{statement.name}: {error.diag.message_primary or error}") from None
+        raise ExplainError(f"{statement.name}: {sentence(error)}") from None
 
 
 def usage(statement: Statement[tuple[object, ...]]) -> str:

@@ -1,6 +1,7 @@
-"""Applies and takes back the files of ``migrations/``, through yoyo."""
+"""Applies and rolls back the files of ``migrations/``, through yoyo."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
@@ -15,11 +16,16 @@ from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
 from yoyo.migrations import Migration, MigrationList, default_migration_table
 
-from todo_api import VERSION, folder
+from todo_api import folder
+from todo_api.postgres.conninfo import connect
+from todo_api.postgres.errors import sentence
 from todo_api.queries import Statement
 
 APPLIED = Statement("migrations/applied", lambda name, at: (name, at), repeatable=True)
 DIGESTS = Statement("migrations/digests", lambda name, digest: (name, digest))
+TAKEN = Statement("migrations/taken", lambda name, kind: (name, kind))
+
+_CREATED = re.compile(r"^create (?:unique )?(?:table|index) if not exists (\w+)", re.MULTILINE)
 
 _LOCK = 0x746F646F  # "todo"; any number that no other program locks on in this database
 
@@ -31,16 +37,13 @@ set client_connection_check_interval = '1s';  -- a statement ends with the proce
 
 
 class MigrationError(Exception):
-    """A migration, or a look at which are applied, failed; the message is one sentence."""
+    """Why a migration was not applied or rolled back, in one sentence."""
 
 
 def applied(url: str) -> dict[str, datetime]:
     """When (UTC) each applied migration was applied, oldest first. Reads only."""
-    with _told(), psycopg.connect(url, autocommit=True) as connection:
-        try:
-            return dict(connection.execute(APPLIED.text).fetchall())
-        except errors.UndefinedTable:
-            return {}
+    with connect(url, "migrations") as connection:
+        return _applied(connection)
 
 
 def known() -> list[str]:
@@ -51,20 +54,33 @@ def known() -> list[str]:
 def pending(url: str) -> list[str]:
     """The names of the migrations that are not applied yet.
 
-    Those that are applied and unknown here do not count: a newer version made them for its own good, and
-    while versions replace one another its schema has to serve this one too.
+    Migrations that are applied and unknown here do not count: a newer version brought them, and its schema
+    serves this version too, so that the two can run side by side.
     """
     done = applied(url)
     return [name for name in known() if name not in done]
 
 
-def apply(url: str, say: Callable[[str], None]) -> None:
-    """Apply what is pending, telling ``say`` of each, then ``post-apply.sql``, which is never marked.
+def where(url: str) -> str:
+    """The database and the schema in which unqualified names are looked up first."""
+    with connect(url, "migrations") as connection:
+        [place] = connection.execute(
+            "select format('database %s, schema %s', current_database(), coalesce(current_schema(), 'none'))"
+        ).fetchall()
+    return str(place[0])
 
-    Two at once are safe: one waits for the other. Refuses where a file has changed since it was applied.
+
+def apply(url: str, say: Callable[[str], None]) -> None:
+    """Apply what is pending, reporting each to ``say``, then ``post-apply.sql``, which is never marked.
+
+    Two runs at once are safe: one waits for the other. Raises MigrationError, before anything is changed,
+    where a file has changed since it was applied, or where something has the name of what is to be created.
     """
     migrations = _read()
     with _locked(url, say) as backend:
+        done = _applied(backend.connection)
+        _refuse_taken(backend.connection, [each for each in migrations if each.id not in done])
+        backend.ensure_internal_schema_updated()
         _refuse_edited(migrations, dict(backend.connection.execute(DIGESTS.text).fetchall()))
         for migration in backend.to_apply(migrations):
             say(f"Applying {migration.id}")
@@ -74,12 +90,26 @@ def apply(url: str, say: Callable[[str], None]) -> None:
 
 
 def roll_back(url: str, names: list[str], say: Callable[[str], None]) -> None:
-    """Take back these migrations, newest first, with all that their tables hold."""
+    """Roll back these migrations, newest first; deletes the data they hold.
+
+    Raises MigrationError, before anything is changed, where one has no rollback.
+    """
+    migrations = [migration for migration in _read() if migration.id in names]
+    for migration in migrations:
+        if not Path(migration.path).with_suffix(".rollback.sql").is_file():
+            raise MigrationError(f"{migration.id} has no .rollback.sql, so it cannot be rolled back.")
     with _locked(url, say) as backend:
         for migration in backend.to_rollback(_read()):
             if migration.id in names:
                 say(f"Rolling back {migration.id}")
                 backend.run(migration, "rollback")
+
+
+def _applied(connection: psycopg.Connection) -> dict[str, datetime]:
+    try:
+        return dict(connection.execute(APPLIED.text).fetchall())
+    except errors.UndefinedTable:
+        return {}
 
 
 def _read() -> MigrationList:
@@ -91,8 +121,23 @@ def _refuse_edited(migrations: MigrationList, digests: dict[str, str]) -> None:
         if digests.get(migration.id, digest := _digest(migration)) != digest:
             raise MigrationError(
                 f"{Path(migration.path).name} has changed since it was applied here: "
-                "put it back as it was, and what is new into a migration of its own"
+                "restore it, and put the change into a migration of its own."
             )
+
+
+def _refuse_taken(connection: psycopg.Connection, migrations: list[Migration]) -> None:
+    """Refuse somebody else's relations, which ``if not exists`` would take for ours.
+
+    A migration and its mark are one transaction, so what a pending one creates cannot be there already. Only
+    those without a transaction may have to be repeated.
+    """
+    texts = [Path(each.path).read_text(encoding="utf-8") for each in migrations if each.use_transactions]
+    names = [name for text in texts for name in _CREATED.findall(text)]
+    if taken := connection.execute(TAKEN.text, {"names": names}).fetchall():
+        raise MigrationError(
+            f"There is a {taken[0][1]} {taken[0][0]} already, which todo-api did not make. "
+            "Nothing was changed; give todo-api a database of its own."
+        )
 
 
 def _digest(migration: Migration) -> str:
@@ -109,46 +154,37 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no
         "{quoted.created_at_utc}", "{quoted.created_at_utc}, {quoted.comment}"
     ).replace(":created_at_utc", ":created_at_utc, :comment")
 
-    def __init__(self, uri: DatabaseURI, migration_table: str = default_migration_table) -> None:
-        super().__init__(uri, migration_table)
+    def connect(self, dburi: DatabaseURI) -> psycopg.Connection:
+        """Connect as every command does; libpq reads the URL, with its hosts, sockets and parameters."""
+        return connect(dburi.args["url"], "migrate")
 
     def get_log_data(self, migration: Migration, operation: str) -> dict[str, Any]:
         """What yoyo notes, and what the file held."""
         return {**super().get_log_data(migration, operation), "comment": _digest(migration)}
 
     def run(self, migration: Migration, direction: Literal["apply", "rollback"]) -> None:
-        """Apply a migration or take it back, and mark that, in one transaction unless it wants none."""
+        """Apply a migration or roll it back, and mark that, in one transaction unless it wants none."""
         mark = self.mark_one if direction == "apply" else self.unmark_one
         migration.load()
-        with _told(migration.id), self.transaction() if migration.use_transactions else nullcontext():
-            migration.process_steps(self, direction)
-            self.log_migration(migration, direction)
-            mark(migration, log=False)
+        try:
+            with self.transaction() if migration.use_transactions else nullcontext():
+                migration.process_steps(self, direction)
+                self.log_migration(migration, direction)
+                mark(migration, log=False)
+        except psycopg.Error as error:
+            raise MigrationError(f"{migration.id}: {sentence(error)}") from None
 
 
 @contextmanager
 def _locked(url: str, say: Callable[[str], None]) -> Iterator[_Backend]:
-    """A backend under a lock that ends with its connection."""
+    """A backend under a lock that ends with its connection; ``say`` is given the server's notices."""
     os.environ.setdefault("USER", "todo-api")  # yoyo notes who it was; an id without a name has none
-    # libpq reads the URL itself: several hosts, sockets, every parameter.
-    arguments = {"conninfo": url, "application_name": f"todo-api/{VERSION} migrate"}
-    with _told(), _Backend(DatabaseURI("postgresql", *[None] * 5, arguments)) as backend:
+    uri = DatabaseURI("postgresql", *[None] * 5, {"url": url})
+    with _Backend(uri, default_migration_table) as backend:
         connection = backend.connection
         if connection.execute("select not pg_try_advisory_lock(%s)", [_LOCK]).fetchone() == (True,):
             say("Waiting for another migration to end")
             connection.execute("select pg_advisory_lock(%s)", [_LOCK])
         connection.execute(_LIMITS)
-        backend.ensure_internal_schema_updated()
+        connection.add_notice_handler(lambda notice: say(f"PostgreSQL: {notice.message_primary}"))
         yield backend
-
-
-@contextmanager
-def _told(name: str = "") -> Iterator[None]:
-    about = f"{name}: " if name else ""
-    try:
-        yield
-    except errors.LockNotAvailable:
-        raise MigrationError(f"{about}a table stayed locked by others for 10 s; try again") from None
-    except psycopg.Error as error:
-        sentence = error.diag.message_primary or " ".join(str(error).split()).removesuffix(".")
-        raise MigrationError(f"{about}{sentence}") from None

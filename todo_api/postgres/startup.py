@@ -1,30 +1,36 @@
-"""Waits, at the start, for a database that may yet come up, and says why one never will."""
+"""Waits at the start for the database, and refuses one that the service cannot serve from."""
 
 import time
 from collections.abc import Callable
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 from psycopg.pq import PGconn, Ping
+
+from todo_api.postgres.conninfo import connect, conninfo
+from todo_api.postgres.errors import sentence
+from todo_api.settings import Settings
+
+_CREATE = "create database NAME encoding 'UTF8' locale 'C.UTF-8' template template0"
 
 
 class StartError(Exception):
     """Why there is no database, in one sentence for the operator that holds no password."""
 
 
-def wait_for_database(conninfo: str, seconds: float, say: Callable[[str], None]) -> None:
-    """Return once the database takes a connection.
+def wait_for_database(
+    url: str, seconds: float, say: Callable[[str], None], settings: Settings | None = None
+) -> None:
+    """Return once the database takes a connection; with ``settings``, one like those of the pool.
 
-    One that does not answer, or is starting up, is waited for, telling ``say`` of it now and then. What
-    an answer says will not change by waiting: a wrong password, an unknown database.
+    A database that does not answer or is starting up is waited for, which ``say`` is told now and then. Any
+    other refusal is final, such as a wrong password or an unknown database. An encoding other than UTF-8 is
+    refused as well. A locale that does not fold the case of all letters is a warning.
 
     Raises StartError.
     """
     deadline = time.monotonic() + seconds
     pause = 0.5
-    # Of a host that does not answer at all, libpq would learn after minutes.
-    hasty = make_conninfo(conninfo, connect_timeout=3)
-    while (answer := PGconn.ping(hasty.encode())) in (Ping.REJECT, Ping.NO_RESPONSE):
+    while (answer := PGconn.ping(conninfo(url).encode())) in (Ping.REJECT, Ping.NO_RESPONSE):
         left = deadline - time.monotonic()
         if left <= 0:
             break
@@ -33,18 +39,18 @@ def wait_for_database(conninfo: str, seconds: float, say: Callable[[str], None])
         time.sleep(min(pause, left))
         pause = min(2 * pause, 4)
     try:
-        psycopg.connect(hasty, application_name="todo-api start").close()
+        with connect(url, "start", settings) as connection:
+            encoding = connection.info.parameter_status("server_encoding")
+            if encoding != "UTF8":
+                raise StartError(
+                    f"The database's encoding is {encoding} and must be UTF8. Make another one by: {_CREATE}."
+                )
+            folded = connection.execute("select lower('ÉI') = 'éi'").fetchone()
     except psycopg.Error as error:
-        raise StartError(f"There is no database to serve from: {_reason(error)}") from None
-
-
-def _reason(error: psycopg.Error) -> str:
-    """What libpq says, in one line. It quotes hosts, users and databases, and no passwords."""
-    text = str(error)
-    if "unsupported startup parameter" in text:
-        return (
-            "this pooler takes no time-outs from its clients: set STATEMENT_TIMEOUT=0 and LOCK_TIMEOUT=0, "
-            "and give them to the role, as .env.example shows."
+        raise StartError(f"There is no database to use: {sentence(error)}") from None
+    if folded != (True,):
+        say(
+            "Warning: the locale of this database does not know the case of all letters. Emails that differ "
+            "in the case of such a letter belong to different users, and searches miss it. To avoid that, "
+            f"make the database by: {_CREATE}."
         )
-    first = text.splitlines()[0].removeprefix("connection failed: ")
-    return first.rstrip(".") + "."

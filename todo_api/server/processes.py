@@ -4,7 +4,6 @@ import gc
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +18,7 @@ from uvicorn.supervisors import Multiprocess
 
 from todo_api.app import create_app
 from todo_api.observability import logs
+from todo_api.server import addresses
 from todo_api.server.protocol import BoundedProtocol
 from todo_api.settings import Settings
 
@@ -42,9 +42,9 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight.
 
     The processes read their settings from the environment, so ``settings`` must be what it holds.
-    Raises ServerError where it cannot listen, or a worker cannot start.
+    Raises ListenError where it cannot listen, ServerError where a worker cannot start.
     """
-    listener = _listen(settings.host, settings.port)
+    listeners = addresses.listen(settings.host, settings.port)
     config = uvicorn.Config(
         "todo_api.server.processes:application",
         factory=True,
@@ -59,13 +59,12 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         timeout_worker_healthcheck=HEALTH_CHECK_LIMIT,
         timeout_graceful_shutdown=DRAIN_LIMIT,
     )
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    say(f"Documentation: http://{host}:{listener.getsockname()[1]}/schema")
+    addresses.announce(settings.host, listeners, say)
     if settings.workers == 1:
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run([listener])
+            uvicorn.Server(config).run(listeners)
     else:
-        supervisor = _Supervisor(config, [listener])
+        supervisor = _Supervisor(config, listeners)
         supervisor.run()
         if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
             raise ServerError("A worker could not start; what it logged says why.")
@@ -127,12 +126,3 @@ class _Supervisor(Multiprocess):
     def handle_usr1(self) -> None:
         """Restart the workers one after the other."""
         self.restart_all()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        reason = str(error.strerror).partition(" (")[0]
-        raise ServerError(f"Cannot listen on {host}, port {port}: {reason}.") from None

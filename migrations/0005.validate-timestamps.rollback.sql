@@ -1,0 +1,1 @@
+-- Nothing to undo: a constraint that is valid serves as well as one that is not.

@@ -1,0 +1,92 @@
+"""``todo-api serve``."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import Any
+
+import click
+
+from todo_api.commands.database import configured, database_to_serve, say
+from todo_api.observability.metrics import SHARED
+from todo_api.postgres import migrations, startup
+from todo_api.postgres.conninfo import describe
+from todo_api.server import processes
+from todo_api.settings import FIELDS
+
+# Linux keeps these files in memory: no full disk and no cleaning of old files reaches the metrics there.
+MEMORY = "/dev/shm"
+
+Command = Callable[..., Any]
+
+
+def _setting(variable: str, help: str) -> Callable[[Command], Command]:
+    """An option that stands for a variable, and wins over it."""
+    text = f"{help}  [env var: {variable}; default: {FIELDS[variable].default}]"
+    return click.option(f"--{variable.lower()}", help=text)
+
+
+@click.command()
+@_setting("HOST", "Address to listen on.")
+@_setting("PORT", "Port to listen on; 0 takes a free one.")
+@_setting("WORKERS", "Processes that serve.")
+@click.option("--migrate", "migrate_first", is_flag=True, help="Apply pending migrations first.")
+def serve(host: str | None, port: str | None, workers: str | None, migrate_first: bool) -> None:
+    """Serve the API until SIGTERM or Ctrl-C.
+
+    Does not start while migrations are pending. With --migrate, or on an
+    embedded PostgreSQL, it applies them.
+    """
+    # The workers are processes of their own, which read the environment.
+    given = {"HOST": host, "PORT": port, "WORKERS": workers}
+    os.environ.update({name: value for name, value in given.items() if value is not None})
+    configuration = configured()
+    migrations_url = configuration.migrations_database_url
+    if migrations_url and configuration.database_url is None:
+        raise click.ClickException("MIGRATIONS_DATABASE_URL is set and DATABASE_URL is not: set both.")
+    with (
+        _stopping_cleanly(),
+        database_to_serve(configuration) as url,
+        _shared_metrics(configuration.workers),
+    ):
+        startup.wait_for_database(url, configuration.start_timeout, say, configuration)
+        if migrate_first or configuration.database_url is None:
+            if migrations_url:
+                say(f"Migrations: {describe(migrations_url)}")
+            migrations.apply(migrations_url or url, say)
+        if pending := migrations.pending(url):
+            raise click.ClickException(
+                f"The schema is behind ({migrations.where(url)} lacks {', '.join(pending)}): "
+                "run 'todo-api migrate', or 'todo-api serve --migrate'."
+            )
+        os.environ["DATABASE_URL"] = url
+        processes.run(configuration, say)
+
+
+@contextmanager
+def _shared_metrics(workers: int) -> Iterator[None]:
+    """Where workers keep their metrics, so that each of them can report those of all."""
+    if workers == 1:
+        yield
+        return
+    place = MEMORY if os.access(MEMORY, os.W_OK) and not os.environ.get("TMPDIR") else None
+    with TemporaryDirectory(prefix="todo-api-metrics-", dir=place) as directory:
+        os.environ[SHARED] = directory
+        yield
+
+
+@contextmanager
+def _stopping_cleanly() -> Iterator[None]:
+    """Exit with 0 on SIGTERM. uvicorn sends itself the signal again once it has drained."""
+
+    def leave(_signal: int, _frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,29 @@
+"""Says in one sentence, to the operator, what PostgreSQL or libpq reports."""
+
+import re
+
+import psycopg
+from psycopg import errors
+
+
+def sentence(error: psycopg.Error) -> str:
+    """Return the reason and, where it is known, what to do. Holds no password, as libpq quotes none."""
+    text = error.diag.message_primary or (str(error) or type(error).__name__).splitlines()[0]
+    text = re.sub(r"^connection (failed|is bad): |\.$", "", " ".join(text.split()))
+    match error:
+        case errors.UndefinedTable() | errors.UndefinedColumn() | errors.UndefinedFunction():
+            return f"The schema is not current ({text}): run 'todo-api migrate'."
+        case errors.InsufficientPrivilege():
+            return (
+                f"The role lacks a privilege ({text}): use the tables' owner, or grant todo_app to the role."
+            )
+        case errors.ReadOnlySqlTransaction():
+            return f"The server takes no writes ({text}): connect to the primary."
+        case errors.LockNotAvailable():
+            return "A table stayed locked by others for too long; try again."
+        case _ if "unsupported startup parameter" in text:
+            return (
+                "This pooler takes no time-outs from its clients: set STATEMENT_TIMEOUT=0 and "
+                "LOCK_TIMEOUT=0, and give them to the role (docs/scaling.md)."
+            )
+    return text[:1].upper() + text[1:] + "."

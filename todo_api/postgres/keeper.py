@@ -1,0 +1,95 @@
+"""Starts a server, stops it with this process, and starts it again when it ends by itself."""
+
+import logging
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import IO
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two looks at the log, and the bytes at which it is emptied.
+LOOK_INTERVAL = 60.0
+LOG_LIMIT = 10_000_000
+
+# Takes the socket's directory and the server's command. The server runs in the foreground, since a shell has
+# what runs in the background ignore INT. It is told twice, for a forked shell on its way to become the server
+# loses the first.
+KEEPER = """
+trap 'rm -rf "$0"; kill -KILL 0' EXIT
+trap exit INT
+exec 3<&0
+{ read -r _ <&3; kill -INT 0; sleep 1; kill -INT 0; } &
+"$@" </dev/null 3<&-
+"""
+
+
+class Keeper:
+    """A server that is started again when it ends by itself."""
+
+    def __init__(self, start: Callable[[], subprocess.Popen[str]], log: IO[str]) -> None:
+        self._start, self._log = start, log
+        self.process = start()
+        self._thread = Thread(target=self._watch, daemon=True)
+        self._stopping = Event()
+        self._changing = Lock()  # held while a keeper is started, so that none is started after stop()
+
+    def begin(self) -> None:
+        """Watch from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the server and watch it no more."""
+        with self._changing:
+            self._stopping.set()
+        self.process.communicate("\n")
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _watch(self) -> None:
+        pause = 1
+        while True:
+            try:
+                self.process.wait(LOOK_INTERVAL)
+            except subprocess.TimeoutExpired:
+                pause = 1
+                if os.fstat(self._log.fileno()).st_size > LOG_LIMIT:
+                    self._log.truncate(0)
+                continue
+            if self._stopping.is_set():
+                return
+            reason = last_words(self._log)
+            logger.error("The embedded PostgreSQL ended: %s. It is started again in %d s", reason, pause)
+            if self._stopping.wait(pause):
+                return
+            if self.process.stdin:
+                self.process.stdin.close()
+            pause = min(2 * pause, 30)
+            with self._changing, suppress(OSError):  # such as a full disk: tried again after the next pause
+                if not self._stopping.is_set():
+                    self.process = self._start()
+
+
+def last_words(log: IO[str]) -> str:
+    """What went wrong, by the end of the log, or by the lack of space for one."""
+    log.seek(0)
+    end = "".join(log.readlines()[-10:])  # what is before it concerns sessions that ended, not the server
+    full = shutil.disk_usage(Path(log.name).parent).free < 1_000_000
+    reason = "there is no space left on the disk" if full else "it did not say why"
+    return f"{error_in(end) or reason} (more in {log.name})"
+
+
+def error_in(text: str) -> str:
+    """The first error, which caused the others, but for those of clients that came too early.
+
+    Without one it is the last line that is no news.
+    """
+    news = re.compile("LOG: |FATAL:  the database system is ")
+    lines = [line for line in text.splitlines() if not news.search(line)]
+    errors = re.findall(r"(?:FATAL|PANIC|error): +(.+)", "\n".join(lines))
+    return str((errors or lines[-1:] or [""])[0])
