@@ -49,7 +49,10 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         log_config=logs.config(settings.log_level),
         access_log=False,
         proxy_headers=False,  # nothing here depends on the client's address or scheme
+        root_path=settings.root_path,
+        timeout_keep_alive=settings.keep_alive,
         server_header=False,
+        date_header=False,  # the protocol has a more exact one
         timeout_graceful_shutdown=DRAIN_LIMIT,
     )
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
