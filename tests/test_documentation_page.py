@@ -4,10 +4,12 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from litestar import Litestar
 
 from todo_api.http.problems import problem_types
 
@@ -86,13 +88,41 @@ async def test_pages_answer_head_and_options(path: str, client: httpx.AsyncClien
     )
 
 
-@pytest.mark.parametrize("name", ASSETS)
-async def test_assets_are_kept_by_browsers(name: str, client: httpx.AsyncClient) -> None:
-    """The page's files may be kept for a day."""
-    response = await client.get(f"/schema/assets/{name}")
+@pytest.mark.parametrize("path", [*(f"/schema/assets/{name}" for name in ASSETS), "/favicon.ico"])
+async def test_assets_are_kept_by_browsers(path: str, client: httpx.AsyncClient) -> None:
+    """The page's files may be kept for a day, and are not sent again while they are the same."""
+    response = await client.get(path)
     assert 200 == response.status_code
     assert response.content
     assert "max-age=86400" == response.headers["cache-control"]
+    tag = response.headers["etag"]
+    for known in (tag, f'"other", W/{tag}', "*"):
+        again = await client.get(path, headers={"If-None-Match": known})
+        assert (304, b"") == (again.status_code, again.content)
+        assert (tag, "max-age=86400") == (again.headers["etag"], again.headers["cache-control"])
+    assert 200 == (await client.get(path, headers={"If-None-Match": '"other"'})).status_code
+
+
+@pytest.mark.parametrize("prefix", ["", "/todo", "/schema", "/api"])
+async def test_the_pages_hold_together_behind_a_prefix(prefix: str, app: Litestar) -> None:
+    """With ROOT_PATH, which a proxy removes and the server puts back, every reference has it."""
+    transport = httpx.ASGITransport(cast("Any", app), root_path=prefix)
+    async with httpx.AsyncClient(transport=transport, base_url=f"http://test{prefix}") as client:
+        for path in ("/", "/schema/"):
+            response = await client.get(path)
+            assert (302, f"{prefix}/schema") == (response.status_code, response.headers["location"])
+        page = await client.get("/schema")
+        for reference in re.findall(r'(?:href|src)="([^"]+)"|url: "([^"]+)"', page.text):
+            url = page.url.join("".join(reference))
+            assert url.path.startswith(f"{prefix}/schema/")
+            assert 200 == (await client.get(url)).status_code
+        document = (await client.get("/schema/openapi.json")).json()
+        assert [{"url": prefix or "/"}] == document["servers"]
+        for path in ("/problems", "/problems/not-found"):
+            for reference in re.findall(r'href="([^"]+)"', (await client.get(path)).text):
+                assert reference.startswith(f"{prefix}/problems")
+                assert 200 == (await client.get(httpx.URL(f"http://test{reference}"))).status_code
+        assert_problem(await client.get("/nope/"), 404, "not-found")
 
 
 @pytest.mark.parametrize(
@@ -132,3 +162,22 @@ async def test_a_file_that_the_browser_has_is_not_sent_again(client: httpx.Async
     tag = (await client.get(path)).headers["etag"]
     again = await client.get(path, headers={"If-None-Match": tag})
     assert (304, b"", tag) == (again.status_code, again.content, again.headers["etag"])
+
+
+@pytest.mark.parametrize("prefix", ["", "/todo", "/schema", "/api"])
+async def test_the_pages_hold_together_behind_a_prefix(prefix: str, app: Litestar) -> None:
+    """With ROOT_PATH, which a proxy removes and the server puts back, every reference has it."""
+    transport = httpx.ASGITransport(cast("Any", app), root_path=prefix)
+    async with httpx.AsyncClient(transport=transport, base_url=f"http://test{prefix}") as client:
+        page = await client.get("/schema")
+        for reference in re.findall(r'(?:href|src)="([^"]+)"|url: "([^"]+)"', page.text):
+            url = page.url.join("".join(reference))
+            assert url.path.startswith(f"{prefix}/schema/")
+            assert 200 == (await client.get(url)).status_code
+        document = (await client.get("/schema/openapi.json")).json()
+        assert [{"url": prefix or "/"}] == document["servers"]
+        for path in ("/problems", "/problems/not-found"):
+            for reference in re.findall(r'href="([^"]+)"', (await client.get(path)).text):
+                assert reference.startswith(f"{prefix}/problems")
+                assert 200 == (await client.get(httpx.URL(f"http://test{reference}"))).status_code
+        assert_problem(await client.get("/nope/"), 404, "not-found")

@@ -41,7 +41,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path = msgspec.field(default_factory=_data_dir)
     host: str = "127.0.0.1"
     port: Port = 8000
+    root_path: str = ""
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    keep_alive: Annotated[int, Meta(ge=1, le=3600)] = 75
     pool_min_size: Annotated[int, Meta(ge=0, le=1000)] = 2
     pool_max_size: Count = 10
     prepare_statements: bool = True
@@ -164,6 +166,8 @@ def _parse(field: msgspec.structs.FieldInfo, text: str) -> object:
         return _database_url(text)
     if field.name == "cors_allow_origins":
         return tuple(_origin(origin.strip()) for origin in text.split(",") if origin.strip())
+    if field.name == "root_path" and not re.fullmatch(r"(/[\w.~-]+)+", text, re.ASCII):
+        raise ValueError(f"is {text!r}, which is no path such as /todo")
     if field.type is Path:
         return Path(os.path.expanduser(text))  # noqa: PTH111  # Path's own raises without a home directory
     if field.name == "log_level":

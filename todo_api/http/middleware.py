@@ -50,7 +50,7 @@ class RequestMiddleware:
         scope["state"]["fields"] = fields
         scope["state"]["request_id"] = request_id
         logs.request_id.set(request_id)
-        if _is_alias(scope["path"], scope["raw_path"]):
+        if _is_alias(scope["path"].removeprefix(scope["root_path"]), scope["raw_path"]):
             scope["path"] = "/\0"  # matches no route
         status = 500  # what the server answers if no response begins
 

@@ -1,15 +1,20 @@
-"""Runs the application under uvicorn, in one process or several, and bounds how each of them ends."""
+"""Runs the application under uvicorn, in one process or several, and limits how long they take to end.
+
+SIGTERM, SIGINT and SIGHUP (when the terminal closes, unless nohup ignores it) end the service within ten
+seconds, and requests under way are finished first. With several workers SIGUSR2 replaces them one by one.
+"""
 
 import gc
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import parent_process
-from threading import Thread
-from time import monotonic
+from threading import Thread, Timer
+from types import FrameType
 
 import uvicorn
 from litestar import Litestar
@@ -24,14 +29,10 @@ from todo_api.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# Seconds for what is in flight at SIGTERM; the rest of the ten, after which process managers kill, are for
-# the connections to the database. What waits for it gives up sooner, so none but a client that is still
-# sending its request is cut off.
+# Seconds for what is in flight at SIGTERM. What waits for the database gives up sooner, so this cuts off only
+# clients that are still sending their request. The rest of STOP_LIMIT is for closing the pool's connections.
 DRAIN_LIMIT = 6
-
-# Seconds for a worker to answer its supervisor, and for all workers to end. Together they are the ten.
-HEALTH_CHECK_LIMIT = 2
-STOP_LIMIT = 8
+STOP_LIMIT = 9  # seconds until workers that have not ended are killed; process managers kill after ten
 
 
 class ServerError(Exception):
@@ -42,7 +43,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight.
 
     The processes read their settings from the environment, so ``settings`` must be what it holds.
-    Raises ListenError where it cannot listen, ServerError where a worker cannot start.
+    Raises ListenError if it cannot listen, and ServerError if a worker cannot start.
     """
     listeners = addresses.listen(settings.host, settings.port)
     config = uvicorn.Config(
@@ -54,13 +55,17 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         log_config=logs.config(settings.log_level),
         access_log=False,
         proxy_headers=False,  # nothing here depends on the client's address or scheme
+        root_path=settings.root_path,
+        timeout_keep_alive=settings.keep_alive,
         server_header=False,
         date_header=False,  # the application's own is right to the second
-        timeout_worker_healthcheck=HEALTH_CHECK_LIMIT,
         timeout_graceful_shutdown=DRAIN_LIMIT,
     )
     addresses.announce(settings.host, listeners, say)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGINT))
     if settings.workers == 1:
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(listeners)
     else:
@@ -71,8 +76,9 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
 
 
 def application() -> Litestar:
-    """What each process serves. A worker, moreover, stops when its supervisor is gone, however it went."""
+    """What each process serves. A worker also stops when its supervisor is gone, however that ended."""
     if supervisor := parent_process():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor gets it as well, and sends SIGTERM
 
         def follow() -> None:
             supervisor.join()
@@ -93,36 +99,47 @@ def application() -> Litestar:
 
 
 class _Supervisor(Multiprocess):
+    """uvicorn's supervisor, which waits for its workers for ever and does not say what ended one."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        hang_up = signal.getsignal(signal.SIGHUP)
+        super().__init__(config, sockets)
+        signal.signal(signal.SIGHUP, hang_up)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+
+    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
+        """Have the workers finish, and kill those that do not; at once, whatever the main loop waits for."""
+        if not self.should_exit.is_set():
+            self.should_exit.set()
+            self._signal_workers(signal.SIGTERM)
+            timer = Timer(STOP_LIMIT, self._signal_workers, [signal.SIGKILL])
+            timer.daemon = True
+            timer.start()
+
+    def _signal_workers(self, number: signal.Signals) -> None:
+        for worker in self.processes:
+            if worker.pid and worker.exitcode is None:
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid, number)
+
     def terminate_all(self) -> None:
-        """Make the workers finish. Close the sockets, or new connections would wait here for ever."""
+        """Have the workers finish, and new connections refused: a socket open here would let them hang."""
         super().terminate_all()
         for listener in self.sockets:
             listener.close()
 
-    def join_all(self) -> None:
-        """Wait for the workers, and kill those that do not end in time, such as stopped ones."""
-        deadline = monotonic() + STOP_LIMIT
-        for worker in self.processes:
-            worker.process.join(max(0.0, deadline - monotonic()))
-            if worker.process.is_alive():
-                log.warning("Worker %s did not end within %s s and is killed", worker.pid, STOP_LIMIT)
-                worker.kill()
-                worker.join()
-
     def keep_subprocess_alive(self) -> None:
-        """Replace workers that have ended, and report how they ended."""
-        for worker in self.processes:
-            if worker.exitcode:
-                how = (
-                    f"by {signal.Signals(-worker.exitcode).name}" if worker.exitcode < 0 else "with an error"
-                )
-                log.error("Worker %s ended %s (exit status %s)", worker.pid, how, worker.exitcode)
+        """Replace the workers that have ended, and log what ended each."""
+        before = list(self.processes)
         super().keep_subprocess_alive()
+        for worker in set(before).difference(self.processes):
+            status = worker.exitcode or 0
+            cause = (
+                f"signal {-status}, {signal.strsignal(-status)}" if status < 0 else f"exit status {status}"
+            )
+            log.error("Worker %s ended with %s; another one replaces it", worker.pid, cause)
 
-    def handle_hup(self) -> None:
-        """End when the terminal is closed."""
-        self.handle_term()
-
-    def handle_usr1(self) -> None:
-        """Restart the workers one after the other."""
+    def handle_usr2(self) -> None:
+        """Replace one worker after the other; each goes when its successor serves."""
         self.restart_all()
