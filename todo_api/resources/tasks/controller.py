@@ -187,7 +187,7 @@ class TaskController(Controller):
         request_headers=_CONDITIONS,
         response_headers=[ETAG],
     )
-    async def patch_task(
+    async def update_task(
         self, user_id: PathId, task_id: PathId, data: JSONBody[TaskPatch], request: ResourceRequest
     ) -> Annotated[Answer, Task]:
         """Change any of the three fields with a JSON merge patch (RFC 7396)."""
@@ -201,7 +201,7 @@ class TaskController(Controller):
         request_headers=_CONDITIONS,
         response_headers=[ETAG],
     )
-    async def complete_task(
+    async def toggle_task(
         self,
         user_id: PathId,
         task_id: PathId,
