@@ -35,7 +35,8 @@ from todo_api.http.handlers import (
     path_parameters,
     response_model,
 )
-from todo_api.http.headers import ACCEPT_PATCH, ETAG, HEADER_TYPES, REQUEST_ID, RETRY_AFTER
+from todo_api.http.headers import ACCEPT_PATCH, HEADER_TYPES, REQUEST_ID, RETRY_AFTER
+from todo_api.http.patterns import publish
 from todo_api.http.preconditions import IF_NONE_MATCH
 from todo_api.http.problems import (
     MEDIA_TYPE,
@@ -204,18 +205,13 @@ class _Builder:
         return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
     def schema(self, annotation: Any) -> Json:
-        """The schema that msgspec checks by. The schemas that it refers to become components.
-
-        They have no ``default``: generators take a field with one for a field that is always there.
-        """
+        """The schema that msgspec checks by. The schemas that it refers to become components."""
         (schema,), components = msgspec.json.schema_components(
             [annotation], ref_template="#/components/schemas/{name}"
         )
-        for component in components.values():
-            for field in component["properties"].values():
-                field.pop("default", None)
-        self.components["schemas"] |= components
-        return schema
+        self.components["schemas"] |= publish(components)
+        published: Json = publish(schema)
+        return published
 
 
 def _link(paths: Json) -> None:
