@@ -36,9 +36,10 @@ def operation_id(handler: HTTPRouteHandler) -> str:
 
 
 def response_model(handler: HTTPRouteHandler) -> Any:
-    """The type of the body on success: T of ``Annotated[Answer, T]``, or the plain annotation."""
+    """The type of the body on success, if it has one: T of ``Annotated[Answer, T]``, or the plain annotation."""
     annotation = handler.parsed_fn_signature.return_type.raw
-    return get_args(annotation)[1] if get_origin(annotation) is Annotated else annotation
+    model = get_args(annotation)[1] if get_origin(annotation) is Annotated else annotation
+    return None if model is type(None) else model
 
 
 def path_parameters(handler: HTTPRouteHandler) -> Iterator[Json]:
