@@ -68,8 +68,9 @@ RETRY_AFTER = _response_header("Retry-After", "Seconds to wait before trying aga
 IDEMPOTENCY_REPLAYED = _response_header(
     "Idempotency-Replayed", "`true` if an earlier request with this key created the task", always=False
 )
-ALLOW = _response_header("Allow", "The methods that the path supports")
 ACCEPT_PATCH = _response_header(
     "Accept-Patch", "The media types that PATCH takes here (RFC 5789)", always=False
 )
 REQUEST_ID = _response_header("X-Request-Id", "The id of the request, which is also on its log lines")
+
+HEADER_TYPES = {RETRY_AFTER.name: "integer", IDEMPOTENCY_REPLAYED.name: "boolean"}  # the others are strings

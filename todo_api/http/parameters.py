@@ -3,7 +3,6 @@
 import re
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
-from uuid import UUID
 
 import msgspec
 from litestar import Request
@@ -27,8 +26,6 @@ PathId = Annotated[  # Litestar overlooks a Meta inside FromPath
     str,
     PathParameter(pattern=_UUID, max_length=_LENGTH, description=_CANONICAL, schema_extra={"format": "uuid"}),
 ]
-
-ReadOnlyId = Annotated[UUID, Meta(extra_json_schema={"readOnly": True})]
 
 
 def read_query(request: Request[Any, Any, Any], into: type[T]) -> T:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from todo_api.http.headers import Fields, RequestHeader
 from todo_api.http.problems import Fault, InvalidRequest, PreconditionFailed, Problem
 
-_TAG = r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"'
-_TAGS = rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*"
-_SCHEMA = {"type": "string", "pattern": rf"^\*$|^{_TAGS}$"}
+_TAG = r'(W/)?"[!#-~\x80-\xff]*"'
+_LIST = rf"^(\*|[ \t,]*{_TAG}([ \t]*,[ \t,]*{_TAG})*[ \t,]*)$"
+_SCHEMA = {"type": "string", "pattern": _LIST}
 
 IF_MATCH = RequestHeader(
     "If-Match", "Proceed only if the current version has one of these tags, or any version with `*`", _SCHEMA
@@ -17,6 +17,8 @@ IF_MATCH = RequestHeader(
 IF_NONE_MATCH = RequestHeader(
     "If-None-Match", "Proceed only if the current version has none of these tags; `*` means any tag", _SCHEMA
 )
+
+BOTH = (IF_MATCH, IF_NONE_MATCH)
 
 
 class Condition:
@@ -30,12 +32,12 @@ class Condition:
         """
         value = value.strip(" \t")
         self.is_any = value == "*"
-        if not self.is_any and not re.fullmatch(_TAGS, value):
+        if not re.fullmatch(_LIST, value):
             fault = Fault(
                 'Must be * or entity tags in double quotes, such as "abc", "def".', header=header.name
             )
             raise InvalidRequest(fault)
-        self.tags = [f'"{opaque}"' for opaque in re.findall(_TAG, value)]
+        self.tags = re.findall(r'"[^"]*"', value)
 
     def names(self, tag: str) -> bool:
         """Whether a tag is in the list."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 import msgspec
 import psycopg
 from litestar.exceptions import HTTPException
+from msgspec import UNSET, UnsetType
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -19,16 +20,16 @@ RETRY_SECONDS = 1  # what Retry-After says
 _MOST_FAULTS = 32  # a body of 64 KiB has room for ten thousand
 
 
-class Fault(msgspec.Struct, omit_defaults=True):
+class Fault(msgspec.Struct):
     """One invalid part of a request, and its location."""
 
     detail: str
-    pointer: str | None = None
-    parameter: str | None = None
-    header: str | None = None
+    pointer: str | UnsetType = UNSET
+    parameter: str | UnsetType = UNSET
+    header: str | UnsetType = UNSET
 
 
-class ProblemDetails(msgspec.Struct, omit_defaults=True):
+class ProblemDetails(msgspec.Struct):
     """The body of every error response."""
 
     type: str
@@ -37,7 +38,7 @@ class ProblemDetails(msgspec.Struct, omit_defaults=True):
     detail: str
     instance: str
     request_id: str
-    errors: list[Fault] = []
+    errors: list[Fault] | UnsetType = UNSET
 
 
 class Problem(HTTPException):
@@ -70,7 +71,7 @@ class Problem(HTTPException):
     def describe(self, instance: str, request_id: str) -> ProblemDetails:
         """Make the response's body. `instance` is the path of the request."""
         return ProblemDetails(
-            self.uri, self.title, self.status_code, self.detail, instance, request_id, self.errors
+            self.uri, self.title, self.status_code, self.detail, instance, request_id, self.errors or UNSET
         )
 
 

@@ -9,10 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-ReadOnlyTimestamp = Annotated[
-    datetime,
-    Meta(tz=True, description="In UTC, with microseconds", extra_json_schema={"readOnly": True}),
-]
+Timestamp = Annotated[datetime, Meta(tz=True, description="In UTC, with microseconds")]
 
 
 class _WholeSecond(datetime):

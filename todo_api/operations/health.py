@@ -26,27 +26,30 @@ _PATIENCE = 2  # seconds; a probe that gets no answer takes the service for dead
 
 
 class Health(msgspec.Struct):
-    """All is well."""
+    """The service is well."""
 
-    status: Literal["ok"] = "ok"
+    status: Literal["ok"]
+
+
+_WELL = Health("ok")
 
 
 class HealthController(Controller):
     """Probes and metrics for those who operate the service."""
 
-    tags = ["Operations"]
+    tags = ["Monitoring"]
 
     @get("/health/live", summary="Check that the process serves")
-    async def live(self) -> Health:
+    async def check_liveness(self) -> Health:
         """Answers as long as the process serves, whatever the database does."""
-        return Health()
+        return _WELL
 
     @get(
         "/health/ready",
         summary="Check that the service is ready",
         raises=[SchemaBehind, Unavailable, TimedOut],
     )
-    async def ready(self, state: State) -> Health:
+    async def check_readiness(self, state: State) -> Health:
         """Answers 200 if the database answers, takes writes and has the current schema, within 2 s.
 
         A schema that is ahead is current too: the next version may already be on its way.
@@ -68,10 +71,10 @@ class HealthController(Controller):
             raise Unavailable(detail="The applied migrations cannot be read.") from error
         if not applied >= KNOWN:
             raise SchemaBehind
-        return Health()
+        return _WELL
 
     @get("/metrics", summary="Read the metrics", media_type=MediaType.TEXT, raises=[Unavailable])
-    async def metrics(self, state: State) -> Annotated[ASGIResponse, str]:
+    async def get_metrics(self, state: State) -> Annotated[ASGIResponse, str]:
         """The figures of all workers, in the text format of Prometheus."""
         metrics: Metrics = state.metrics
         try:

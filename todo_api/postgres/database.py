@@ -51,7 +51,7 @@ def connect(settings: Settings) -> Connections:
     assert settings.database_url is not None
     source = conninfo(settings.database_url, settings)
     pool: AsyncNullConnectionPool[Any] = AsyncNullConnectionPool(
-        source,
+        conninfo=source,
         open=False,
         max_size=settings.pool_max_size,
         # The pool applies it to each attempt to connect, in place of what the connection string says.

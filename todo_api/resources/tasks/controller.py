@@ -1,33 +1,16 @@
 """The seven operations on the tasks of a user. Each runs one statement that is scoped to the owner."""
 
 from typing import Annotated, NoReturn
-from urllib.parse import urlencode
-from uuid import UUID
 
-import msgspec
 from litestar import Controller, delete, get, patch, post, put
 from litestar.params import JSONBody
 from msgspec import UNSET
 
+from todo_api.http import headers
 from todo_api.http.answers import Answer
 from todo_api.http.bodies import JSON, MERGE_PATCH
-from todo_api.http.headers import (
-    ETAG,
-    IDEMPOTENCY_KEY,
-    IDEMPOTENCY_REPLAYED,
-    LINK,
-    LOCATION,
-    read_idempotency_key,
-)
 from todo_api.http.parameters import PathId, read_query, refuse_parameters
-from todo_api.http.preconditions import (
-    IF_MATCH,
-    IF_NONE_MATCH,
-    Preconditions,
-    content_tag,
-    is_unchanged,
-    read_preconditions,
-)
+from todo_api.http.preconditions import BOTH, Preconditions, content_tag, is_unchanged, read_preconditions
 from todo_api.http.problems import PreconditionFailed
 from todo_api.http.timestamps import encode
 from todo_api.queries import Queries, Statement
@@ -64,7 +47,6 @@ COMPLETE = Statement("tasks/complete", Task)
 DELETE = Statement("tasks/delete", lambda task_id: task_id)
 OWNER = Statement("users/get", lambda user_id, *_: user_id, repeatable=True)
 
-_CONDITIONS = (IF_MATCH, IF_NONE_MATCH)
 _REFUSALS = (TaskNotFound, TaskChanged, PreconditionFailed)
 
 
@@ -74,14 +56,13 @@ class TaskController(Controller):
     path = "/api/{user_id:str}/tasks"
     tags = ["Tasks"]
     before_request = staticmethod(refuse_parameters)
-    opt = {"raises": SHARED}
+    opt = {"raises": SHARED, "request_headers": BOTH}
 
     @get(
         summary="List a user's tasks",
         raises=[UserNotFound, PreconditionFailed],
         query=Listing,
-        request_headers=_CONDITIONS,
-        response_headers=[ETAG, LINK],
+        response_headers=[headers.ETAG, headers.LINK],
     )
     async def list_tasks(self, user_id: PathId, request: ResourceRequest) -> Annotated[Answer, list[Task]]:
         """List a page of tasks, newest first unless `sort` says otherwise.
@@ -112,7 +93,9 @@ class TaskController(Controller):
         if not rows and await request.queries.fetch_one(OWNER, user_id=user_id) is None:
             raise UserNotFound
         tasks, after = page(rows, listing.limit)
-        link = f'<{request.root_path}{_next(user_id, listing, after)}>; rel="next"' if after else ""
+        link = (
+            f'<{request.root_path}/api/{user_id}/tasks?{listing.query(after)}>; rel="next"' if after else ""
+        )
         body = encode(tasks)
         if is_unchanged(conditions, tag := content_tag(body, link.encode())):
             return Answer(status=304, etag=tag, link=link)
@@ -122,14 +105,14 @@ class TaskController(Controller):
         summary="Create a task",
         raises=[UserNotFound, IdempotencyKeyReused],
         example={"title": "Buy milk", "description": "Two litres"},
-        request_headers=[IDEMPOTENCY_KEY],
-        response_headers=[LOCATION, ETAG, IDEMPOTENCY_REPLAYED],
+        request_headers=[headers.IDEMPOTENCY_KEY],
+        response_headers=[headers.LOCATION, headers.ETAG, headers.IDEMPOTENCY_REPLAYED],
     )
     async def create_task(
         self, user_id: PathId, data: JSONBody[TaskCreation], request: ResourceRequest
     ) -> Annotated[Answer, Task]:
         """Create a task. Send an `Idempotency-Key` and a retried create runs only once."""
-        key = read_idempotency_key(request.fields)
+        key = headers.read_idempotency_key(request.fields)
         data.title = data.title.strip()
         outcome = await request.queries.fetch_one(
             CREATE if key is None else CREATE_ONCE,
@@ -149,8 +132,7 @@ class TaskController(Controller):
         "/{task_id:str}",
         summary="Read a task",
         raises=[TaskNotFound, TaskChanged],
-        request_headers=_CONDITIONS,
-        response_headers=[ETAG],
+        response_headers=[headers.ETAG],
     )
     async def get_task(
         self, user_id: PathId, task_id: PathId, request: ResourceRequest
@@ -169,8 +151,7 @@ class TaskController(Controller):
         summary="Replace a task",
         raises=_REFUSALS,
         example={"title": "Buy oat milk", "description": None, "completed": False},
-        request_headers=_CONDITIONS,
-        response_headers=[ETAG],
+        response_headers=[headers.ETAG],
     )
     async def replace_task(
         self, user_id: PathId, task_id: PathId, data: JSONBody[TaskReplacement], request: ResourceRequest
@@ -184,10 +165,9 @@ class TaskController(Controller):
         raises=_REFUSALS,
         example={"description": "Three litres"},
         body_types=(JSON, MERGE_PATCH),
-        request_headers=_CONDITIONS,
-        response_headers=[ETAG],
+        response_headers=[headers.ETAG],
     )
-    async def patch_task(
+    async def update_task(
         self, user_id: PathId, task_id: PathId, data: JSONBody[TaskPatch], request: ResourceRequest
     ) -> Annotated[Answer, Task]:
         """Change any of the three fields with a JSON merge patch (RFC 7396)."""
@@ -198,10 +178,9 @@ class TaskController(Controller):
         summary="Toggle a task",
         raises=_REFUSALS,
         example={"completed": True},
-        request_headers=_CONDITIONS,
-        response_headers=[ETAG],
+        response_headers=[headers.ETAG],
     )
-    async def complete_task(
+    async def toggle_task(
         self,
         user_id: PathId,
         task_id: PathId,
@@ -221,7 +200,7 @@ class TaskController(Controller):
             await _refuse(request.queries, user_id, task_id, conditions)
         return _answer(task)
 
-    @delete("/{task_id:str}", summary="Delete a task", raises=_REFUSALS, request_headers=_CONDITIONS)
+    @delete("/{task_id:str}", summary="Delete a task", raises=_REFUSALS)
     async def delete_task(self, user_id: PathId, task_id: PathId, request: ResourceRequest) -> None:
         """Delete a task. Deleting it again is a 404."""
         conditions = read_preconditions(request.fields)
@@ -265,16 +244,6 @@ def _answer(task: Task) -> Answer:
     return Answer(encode(task), etag=task_tag(task.updated_at))
 
 
-def _created(request: ResourceRequest, task: Task, **headers: str) -> Answer:
+def _created(request: ResourceRequest, task: Task, **more: str) -> Answer:
     location = f"{request.root_path}/api/{task.user_id}/tasks/{task.id}"
-    return Answer(encode(task), status=201, location=location, etag=task_tag(task.updated_at), **headers)
-
-
-def _next(user_id: str, listing: Listing, after: UUID) -> str:
-    """The address of the page that continues behind this id, with every parameter kept."""
-    given = {
-        name: value if isinstance(value, str) else msgspec.json.encode(value).decode().strip('"')
-        for name, value in msgspec.structs.asdict(listing).items()
-        if value is not None
-    }
-    return f"/api/{user_id}/tasks?{urlencode(given | {'after': str(after)})}"
+    return Answer(encode(task), status=201, location=location, etag=task_tag(task.updated_at), **more)

@@ -3,53 +3,48 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from todo_api.http.parameters import Id, ReadOnlyId
-from todo_api.http.timestamps import ReadOnlyTimestamp, with_microseconds
+from todo_api.http.parameters import Id
+from todo_api.http.patterns import NO_NUL, SOLID, matching
+from todo_api.http.timestamps import Timestamp, with_microseconds
 
 Title = Annotated[
     str,
-    Meta(
-        pattern=r"^\s*[^\s\x00]([^\x00]{0,198}[^\s\x00])?\s*$",
-        description="1 to 200 characters without U+0000, not counting white space at both ends",
-        examples=["Buy milk"],
+    matching(
+        rf"^[^{SOLID}\x00]*[{SOLID}]([^\x00]{{0,198}}[{SOLID}])?[^{SOLID}\x00]*$",
+        description="1 to 200 characters without U+0000, not counting white space at both ends; "
+        "that is Unicode's White_Space and U+001C to U+001F, and is removed",
     ),
 ]
 Description = (
     Annotated[
         str,
-        Meta(
+        matching(
+            NO_NUL,
             max_length=1000,
-            pattern=r"^[^\x00]*$",
-            description="At most 1000 characters without U+0000, or null",
-            examples=["Two litres"],
+            description="At most 1000 characters without U+0000, or null; null clears it",
         ),
     ]
     | None
 )
-ReadOnly = Annotated[
-    object,
-    Meta(
-        description="Ignored, so that a received task can be sent back",
-        extra_json_schema={"readOnly": True},
-    ),
-]
+Ignored = Annotated[object, Meta(description="Ignored, so that a received task can be sent back")]
 
 
 class Task(msgspec.Struct):
     """A task of a user."""
 
-    id: ReadOnlyId
-    user_id: ReadOnlyId
-    title: Title
-    description: Description
+    id: UUID
+    user_id: UUID
+    title: str
+    description: str | None
     completed: bool
-    created_at: ReadOnlyTimestamp
-    updated_at: ReadOnlyTimestamp
+    created_at: Timestamp
+    updated_at: Timestamp
 
     def __post_init__(self) -> None:
         if not (self.created_at.microsecond and self.updated_at.microsecond):
@@ -73,10 +68,10 @@ class TaskPatch(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     title: Title | UnsetType = UNSET
     description: Description | UnsetType = UNSET
     completed: bool | UnsetType = UNSET
-    id: ReadOnly = UNSET
-    user_id: ReadOnly = UNSET
-    created_at: ReadOnly = UNSET
-    updated_at: ReadOnly = UNSET
+    id: Ignored = UNSET
+    user_id: Ignored = UNSET
+    created_at: Ignored = UNSET
+    updated_at: Ignored = UNSET
 
 
 class TaskReplacement(TaskPatch, forbid_unknown_fields=True, kw_only=True):
@@ -110,10 +105,10 @@ class Listing(msgspec.Struct, frozen=True):
     q: (
         Annotated[
             str,
-            Meta(
+            matching(
+                NO_NUL,
                 min_length=1,
                 max_length=200,
-                pattern=r"^[^\x00]*$",
                 description="1 to 200 characters; lists only tasks that contain them, in any case",
             ),
         ]
@@ -136,6 +131,15 @@ class Listing(msgspec.Struct, frozen=True):
             extra_json_schema={"type": "string"},
         ),
     ] = "-created_at"
+
+    def query(self, after: UUID) -> str:
+        """The query string of the page that continues behind an id, with every other parameter kept."""
+        given = {
+            name: value if isinstance(value, str) else msgspec.json.encode(value).decode().strip('"')
+            for name, value in msgspec.structs.asdict(self).items()
+            if value is not None
+        }
+        return urlencode(given | {"after": str(after)})
 
 
 class Listed(msgspec.Struct):

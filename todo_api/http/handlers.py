@@ -1,0 +1,64 @@
+"""What a route's handler declares, for the OpenAPI document."""
+
+import re
+from collections.abc import Iterator
+from inspect import getdoc, getmodule
+from typing import Annotated, Any, get_args, get_origin
+
+from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import PathParameter
+from litestar.routes import HTTPRoute
+
+Json = dict[str, Any]
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")  # in the order of the document
+
+
+def documented(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
+    """Each path, method and handler that the document describes."""
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            for method, (handler, _) in route.route_handler_map.items():
+                if method in METHODS and handler.resolve_include_in_schema():
+                    yield route.path_format, method, handler
+
+
+def controller_docstring(handler: HTTPRouteHandler) -> str:
+    """The docstring of the handler's controller, which describes its tag."""
+    controller = getattr(getmodule(handler.fn), handler.fn.__qualname__.partition(".")[0])
+    return getdoc(controller) or ""
+
+
+def operation_id(handler: HTTPRouteHandler) -> str:
+    """The handler's name in camel case, which every generator turns into the case of its language."""
+    return re.sub("_(.)", lambda letter: letter[1].upper(), handler.handler_name)
+
+
+def response_model(handler: HTTPRouteHandler) -> Any:
+    """The type of the body on success: T of ``Annotated[Answer, T]``, or the plain annotation."""
+    annotation = handler.parsed_fn_signature.return_type.raw
+    model = get_args(annotation)[1] if get_origin(annotation) is Annotated else annotation
+    return None if model is type(None) else model
+
+
+def path_parameters(handler: HTTPRouteHandler) -> Iterator[Json]:
+    """The parameters of the path, in its order."""
+    for field in handler.parsed_fn_signature.parameters.values():
+        place = field.kwarg_definition
+        if isinstance(place, PathParameter):
+            schema = {"type": "string", "pattern": place.pattern} | (place.schema_extra or {})
+            yield describe_parameter(field.name, "path", place.description, schema, required=True)
+
+
+def header_parameters(handler: HTTPRouteHandler) -> Iterator[Json]:
+    """The headers that the handler reads."""
+    for header in handler.opt.get("request_headers", ()):
+        yield describe_parameter(header.name, "header", header.description, header.schema)
+
+
+def describe_parameter(
+    name: str, place: str, description: str | None, schema: Json, *, required: bool = False
+) -> Json:
+    """A parameter object (OpenAPI 3.1, section 4.8.12)."""
+    return {"name": name, "in": place, "description": description, "required": required, "schema": schema}
