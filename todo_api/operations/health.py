@@ -12,7 +12,7 @@ from litestar.response.base import ASGIResponse
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from psycopg import errors
 
-from todo_api.http.problems import SchemaBehind, TimedOut, Unavailable
+from todo_api.http.problems import SchemaBehind, Unavailable
 from todo_api.observability.metrics import Metrics
 from todo_api.postgres import migrations
 from todo_api.queries import Statement
@@ -47,7 +47,7 @@ class HealthController(Controller):
     @get(
         "/health/ready",
         summary="Check that the service is ready",
-        raises=[SchemaBehind, Unavailable, TimedOut],
+        raises=[SchemaBehind, Unavailable],
     )
     async def check_readiness(self, state: State) -> Health:
         """Answers 200 if the database answers, takes writes and has the current schema, within 2 s.
