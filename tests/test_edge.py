@@ -390,3 +390,22 @@ async def test_no_framing_is_a_defect(server: str, ada: User, length: str) -> No
     answer = await ask(server, head + '{"title":"x"}')
     assert answer == "" or re.match(r"HTTP/1\.1 4\d\d ", answer), answer
     assert [] == await ada.lists()
+
+
+@pytest.mark.parametrize(
+    ("version", "headers", "status"),
+    [
+        ("1.1", "Content-Type: application/json\r\nContent-Length: 200000", "413"),
+        ("1.1", "Content-Type: text/plain\r\nContent-Length: 13", "415"),
+        ("1.1", "Content-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 13", "415"),
+        ("1.1", "Content-Type: application/json\r\nContent-Length: 13", "100"),
+        ("1.0", "Content-Type: application/json\r\nContent-Length: 13", "201"),
+    ],
+)
+async def test_a_body_is_asked_for_only_if_it_is_wanted(
+    server: str, ada: User, version: str, headers: str, status: str
+) -> None:
+    """`Expect: 100-continue` gets a final status at once if the head shows it; HTTP/1.0 gets no 100."""
+    head = f"POST {ada.tasks} HTTP/{version}\r\nHost: a\r\nExpect: 100-continue\r\n{headers}\r\n\r\n"
+    answer = await ask(server, head + ('{"title":"x"}' if version == "1.0" else ""))
+    assert answer.startswith(f"HTTP/1.1 {status} "), answer

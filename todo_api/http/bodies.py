@@ -3,7 +3,7 @@
 import json
 import typing
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
@@ -48,11 +48,14 @@ class StrictRequest(Request[Any, Any, Any]):
         return root_path
 
     async def body(self) -> bytes:
-        """Receive the whole body."""
+        """Receive the whole body, if its headers are those of one that the handler takes."""
         if self._whole is None:
-            # A declared length is refused before the first read, which would answer "Expect: 100-continue".
-            if int(self.fields.get(b"content-length", 0)) > BODY_LIMIT:
+            # Before the first read, which would answer "Expect: 100-continue".
+            length = int(self.fields.get(b"content-length", 0))
+            if length > BODY_LIMIT:
                 raise BodyTooLarge
+            if length or b"transfer-encoding" in self.fields:
+                self._check_headers()
             whole, more = b"", True
             while more:
                 message: Any = await self.receive()
@@ -66,14 +69,24 @@ class StrictRequest(Request[Any, Any, Any]):
 
     async def json(self) -> Any:
         """The body, as an instance of the type that the handler's ``data`` is annotated with."""
-        accepted = self.route_handler.opt.get("body_types", (JSON,))
-        _check_headers(self.fields, accepted, is_patch=self.method == "PATCH")
         field = self.route_handler.parsed_data_field
         assert field is not None  # Litestar reads the body only if the handler declares one
         return _decode(await self.body(), field.annotation)
 
+    def _check_headers(self) -> None:
+        accepted = self.route_handler.opt.get("body_types", (JSON,))
+        if self.fields.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise UnsupportedMediaType(
+                detail="Send the body without a Content-Encoding.", headers={"Accept-Encoding": "identity"}
+            )
+        if not _is_accepted(self.fields.get(b"content-type", b""), accepted):
+            raise UnsupportedMediaType(
+                detail=f"Send the body as {' or '.join(accepted)}, in UTF-8.",
+                headers={"Accept-Patch": ", ".join(accepted)} if self.method == "PATCH" else None,
+            )
 
-@cache
+
+@lru_cache(maxsize=64)
 def _is_accepted(content_type: bytes, accepted: tuple[str, ...]) -> bool:
     media_type, _, parameters = content_type.decode("latin-1").lower().partition(";")
     charsets = [value.strip('" ') for name, _, value in _parameters(parameters) if name == "charset"]
@@ -82,18 +95,6 @@ def _is_accepted(content_type: bytes, accepted: tuple[str, ...]) -> bool:
 
 def _parameters(text: str) -> list[tuple[str, str, str]]:
     return [parameter.strip().partition("=") for parameter in text.split(";")]
-
-
-def _check_headers(fields: Fields, accepted: tuple[str, ...], *, is_patch: bool) -> None:
-    if fields.get(b"content-encoding", b"identity").lower() != b"identity":
-        raise UnsupportedMediaType(
-            detail="Send the body without a Content-Encoding.", headers={"Accept-Encoding": "identity"}
-        )
-    if not _is_accepted(fields.get(b"content-type", b""), accepted):
-        raise UnsupportedMediaType(
-            detail=f"Send the body as {' or '.join(accepted)}, in UTF-8.",
-            headers={"Accept-Patch": ", ".join(accepted)} if is_patch else None,
-        )
 
 
 def _decode(body: bytes, into: Any) -> Any:
