@@ -156,6 +156,7 @@ def pooler(program: str, url: str, *, connections: int) -> Iterator[str]:
             pool_mode = transaction
             default_pool_size = {connections}
             auth_type = any
+            admin_users = {target["user"]}
             listen_addr =
             unix_socket_dir = {home}
             """

@@ -98,8 +98,14 @@ async def test_no_acknowledged_write_is_lost(
     )
 
 
-async def test_a_primary_that_takes_no_more_writes_is_left(servers: tuple[Server, Server]) -> None:
-    """Connections to a server that has become read-only are given up, and the new primary is found."""
+@pytest.mark.parametrize("method", ["POST", "GET"], ids=["by a write", "by the probe alone"])
+async def test_a_primary_that_takes_no_more_writes_is_left(
+    method: str, servers: tuple[Server, Server]
+) -> None:
+    """Connections to a server that has become read-only are given up, and the new primary is found.
+
+    A load balancer sends nothing but probes to a service that is not ready: they have to suffice.
+    """
     primary, standby = servers
     async with talking_to(create_app(Settings(database_url=urls(primary, standby)))) as client:
         ada = await make_user(client)
@@ -109,8 +115,11 @@ async def test_a_primary_that_takes_no_more_writes_is_left(servers: tuple[Server
             connection.execute("select pg_reload_conf()")
         await asyncio.to_thread(standby.promote)
         deadline = time.monotonic() + ANSWERED
-        while (response := await client.post(ada.tasks, json={"title": "after"})).status_code != 201:
+        path = ada.tasks if method == "POST" else "/health/ready"
+        while (response := await client.request(method, path, json={"title": "after"})).status_code > 201:
             assert_problem(response, 503, "unavailable")
             assert time.monotonic() < deadline
             await asyncio.sleep(0.1)
+        if method == "GET":
+            await ada.creates("after")
         assert ["after", "before"] == [task["title"] for task in await ada.lists()]

@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Event, Thread
@@ -19,8 +19,12 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
+from psycopg import sql
 
-from .conftest import NewDatabase, assert_problem
+from todo_api.app import create_app
+from todo_api.settings import Settings
+
+from .conftest import NewDatabase, assert_problem, make_user, talking_to
 from .load import Load
 from .outage import CUT, Server
 from .service import Service, serving, wait_until
@@ -239,3 +243,23 @@ def test_an_outage_ends(workers: str, tmp_path: Path, server: Server) -> None:
     print(f"healed in {healed:.3f} s; while sessions were cut and after: {dict(answers)}")
     assert healed < 2
     assert [200] * 50 == sound
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+async def test_a_stricter_isolation_level_fails_no_toggle(
+    level: str, new_database: NewDatabase, as_owner: Callable[[str], str]
+) -> None:
+    """Whatever the database's default, twenty toggles at once all succeed, and none is lost."""
+    url = new_database()
+    with psycopg.connect(as_owner(url), autocommit=True) as connection:
+        database = sql.Identifier(connection.info.dbname)
+        change = "alter database {} set default_transaction_isolation = {}"
+        connection.execute(sql.SQL(change).format(database, level))
+    async with talking_to(create_app(Settings(database_url=url))) as client:
+        ada = await make_user(client)
+        task = await ada.creates()
+        toggles = [client.patch(f"{ada.path(task)}/complete") for _ in range(20)]
+        answers = await asyncio.gather(*toggles)
+        assert [200] * 20 == [answer.status_code for answer in answers]
+        assert 20 == len({answer.json()["updated_at"] for answer in answers})
+        assert task["completed"] == (await client.get(ada.path(task))).json()["completed"]

@@ -1,6 +1,7 @@
 """Behind PgBouncer in transaction mode, where each statement may find another server connection."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,7 @@ import httpx
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from todo_api.app import create_app
 from todo_api.settings import Settings
@@ -93,6 +95,31 @@ def test_time_outs_come_with_the_role(
                 assert ("2s",) == service.execute("show lock_timeout").fetchone()
             change = sql.SQL("alter role {} in database {} set statement_timeout = '9s'")
             connection.execute(change.format(role, database))
+
+
+async def test_a_pause_is_waited_for_no_longer_than_the_time_out(
+    new_database: NewDatabase, pooled: Pooled
+) -> None:
+    """PgBouncer's PAUSE holds statements back: each request ends in time, and service resumes at once."""
+    url = pooled(new_database(), 3)
+    settings = Settings(database_url=url, prepare_statements=False)
+    async with talking_to(create_app(settings)) as client:
+        ada = await make_user(client)
+        task = await ada.creates()
+        with psycopg.connect(make_conninfo(url, dbname="pgbouncer"), autocommit=True) as console:
+            console.pgconn.exec_(b"PAUSE")
+            began = time.monotonic()
+            requests = [client.get(ada.path(task)) for _ in range(20)]
+            requests += [client.patch(f"{ada.path(task)}/complete") for _ in range(20)]
+            answers = [answer.status_code for answer in await asyncio.gather(*requests)]
+            took = time.monotonic() - began
+            console.pgconn.exec_(b"RESUME")
+        print(f"{answers.count(503)} x 503 within {took:.2f} s")
+        assert [503] * 40 == answers
+        assert took < settings.pool_timeout + 0.5
+        began = time.monotonic()
+        assert task == (await client.get(ada.path(task))).json()
+        assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize(("prepare", "expected"), [("off", [201, 201]), ("on", [201, 500])])

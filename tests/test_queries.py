@@ -1,9 +1,14 @@
 """Every file under sql/: known to PostgreSQL, in step with its Struct, and in use."""
 
+import ast
 import importlib
+import inspect
+import operator
 import pkgutil
 import re
-from typing import Any
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
@@ -89,3 +94,65 @@ def test_a_missing_file_stops_the_start() -> None:
     """A statement is read when its module is imported, not when the first request needs it."""
     with pytest.raises(FileNotFoundError):
         Statement("tasks/nowhere", Task)
+
+
+class Call(NamedTuple):
+    """A call of ``fetch_one`` or ``fetch_all``: where, which statement, and the keywords that it passes."""
+
+    where: str
+    statement: Statement[Any]
+    keywords: set[str]
+
+
+def _calls() -> Iterator[Call]:
+    for found in pkgutil.walk_packages(todo_api.__path__, "todo_api."):
+        module = importlib.import_module(found.name)
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(attr="fetch_one" | "fetch_all"), args=[named], keywords=given
+                ):
+                    keywords = {name for keyword in given for name in _names(module, keyword)}
+                    for statement in _named(module, named):
+                        yield Call(f"{found.name}:{node.lineno} {statement.name}", statement, keywords)
+
+
+def _named(module: ModuleType, node: ast.expr) -> list[Statement[Any]]:
+    """The statements that an expression may stand for."""
+    match node:
+        case ast.IfExp(body=body, orelse=orelse):
+            return _named(module, body) + _named(module, orelse)
+        case ast.Subscript(value=value):
+            return list(operator.attrgetter(ast.unparse(value))(module).values())
+    return [operator.attrgetter(ast.unparse(node))(module)]
+
+
+def _names(module: ModuleType, keyword: ast.keyword) -> set[str]:
+    """The keyword, or those of the dictionary that a function returns."""
+    if keyword.arg:
+        return {keyword.arg}
+    assert isinstance(keyword.value, ast.Call)
+    function = operator.attrgetter(ast.unparse(keyword.value.func))(module)
+    returned = [
+        {ast.literal_eval(key) for key in node.value.keys if key}
+        for node in ast.walk(ast.parse(inspect.getsource(function)))
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Dict)
+    ]
+    assert returned and all(keys == returned[0] for keys in returned)
+    return returned[0]
+
+
+CALLS = list(_calls())
+
+
+@pytest.mark.parametrize("call", CALLS, ids=[call.where for call in CALLS])
+def test_each_call_passes_what_its_file_takes(call: Call) -> None:
+    """Neither a missing nor a surplus parameter waits for a request to be noticed."""
+    assert set(call.statement.parameters) == call.keywords
+
+
+def test_no_served_statement_escapes() -> None:
+    """Each statement of a resource or a probe is in a call that is compared, but for the command line's."""
+    for_operators = {"users/delete", "users/find", "users/list", "migrations/digests", "migrations/taken"}
+    served = set(NAMES) - for_operators
+    assert served == {call.statement.name for call in CALLS}

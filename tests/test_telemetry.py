@@ -1,11 +1,14 @@
 """Traces, as a collector on the wire receives them."""
 
+import socket
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -15,6 +18,7 @@ from todo_api.app import create_app
 from todo_api.settings import Settings, SettingsError, load
 
 from .conftest import make_user, talking_to
+from .service import serving
 
 
 @pytest.fixture
@@ -120,6 +124,25 @@ async def test_nothing_is_traced_by_default(settings: Settings, collected: list[
     async with talking_to(create_app(settings)) as client:
         await client.get("/health/ready")
     assert [] == collected
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["refuses", "never answers"])
+def test_a_collector_that_is_away_delays_the_end_by_two_seconds(
+    answers: bool, database_url: str, tmp_path: Path
+) -> None:
+    """SIGTERM ends the service in time, whatever becomes of the last spans."""
+    with socket.create_server(("127.0.0.1", 0)) as collector:
+        port = collector.getsockname()[1]
+        if not answers:
+            collector.close()
+        variables = {"OPENTELEMETRY": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
+        with serving(tmp_path, DATABASE_URL=database_url, **variables) as service:
+            assert 200 == httpx.get(f"{service.url}/health/ready").status_code
+            began = time.monotonic()
+            service.stop()
+            took = time.monotonic() - began
+    print(f"ended after {took:.2f} s")
+    assert took < 4
 
 
 def test_traces_without_their_packages_stop_the_start(

@@ -149,11 +149,14 @@ class Pipeline:
         self._loop.remove_writer(self._socket)
         os.close(self._socket)
         self._pgconn.finish()
-        now = self._loop.time()
+        # Only the oldest can be to blame for being late: the others waited for it.
+        late = bool(self.unanswered) and self.unanswered[0][1] <= self._loop.time()
+        kind: type[UnansweredError] = OverdueError if late else UnansweredError
         while self.unanswered:
-            answer, deadline = self.unanswered.popleft()
+            answer, _ = self.unanswered.popleft()
             if not answer.done():
-                answer.set_exception((OverdueError if deadline <= now else UnansweredError)(reason))
+                answer.set_exception(kind(reason))
+            kind = UnansweredError
         self._closed(self)
 
     def read(self) -> None:
