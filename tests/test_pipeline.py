@@ -253,6 +253,23 @@ async def test_a_stalled_connection_takes_no_new_statements(database_url: str) -
         assert [] == await stuck
 
 
+async def test_a_read_does_not_wait_for_a_lock_of_others(database_url: str) -> None:
+    """Even if statements that wait hold every connection: reads move to another, which the pool has spare."""
+    async with opened(database_url) as database:
+        await database.run("create table things (id int)")
+        await database.warm()
+        async with await psycopg.AsyncConnection.connect(database_url) as other:
+            await other.execute("lock table things")
+            runs = [database.run("insert into things values (1)") for _ in range(8)]
+            stuck = [asyncio.create_task(run) for run in runs]
+            await asyncio.sleep(0)
+            reads = [database.run("select 1", repeatable=True) for _ in range(20)]
+            async with asyncio.timeout(2):
+                assert [[(1,)]] * 20 == await asyncio.gather(*reads)
+        await asyncio.gather(*stuck)
+        assert 8 == len(await database.run("select id from things"))
+
+
 async def test_more_than_the_queue_holds_is_refused(database_url: str) -> None:
     """Both when answers are awaited and when a connection is; what was accepted is not disturbed."""
     async with opened(database_url, max_queue=10) as database:

@@ -23,6 +23,10 @@ _STALLED = 0.05
 _PAUSE = 0.2  # seconds between two attempts to connect
 
 
+def _ignore(_: Pipeline) -> None:
+    """A session that ends others is closed by whoever opened it."""
+
+
 class _Terminate:
     """Ends a session of this process. Behind a pooler it finds none: the process id is the pooler's."""
 
@@ -34,7 +38,10 @@ class _Terminate:
 
 
 class Connections:
-    """At most ``size`` connections in pipeline mode, opened when there are statements for them.
+    """Up to ``size`` connections in pipeline mode, opened when there are statements for them.
+
+    A connection whose oldest statement waits, for a lock say, does not count: another one takes its place if
+    the pool's limit allows it, and what may run twice moves there.
 
     A connection that breaks is forgotten, and the next statement opens another. So an idle service never
     wakes a database that suspends itself. The pool opens, counts and limits the connections; it keeps none.
@@ -74,20 +81,21 @@ class Connections:
         if self._closed:
             raise PoolClosed("the connections are closed")
         stalled_before = asyncio.get_running_loop().time() - _STALLED
-        chosen, least, serving, queued = None, 2 * self._max_queue, 0, self._waiting
+        chosen, least, fluent, queued = None, 2 * self._max_queue, 0, self._waiting
         for pipeline in self._pipelines:
             load = len(pipeline.unanswered)
             queued += load
             if pipeline.state is State.SERVING:
-                serving += 1
                 if load and pipeline.head_since < stalled_before:
                     load += self._max_queue
+                else:
+                    fluent += 1
                 if load < least:
                     chosen, least = pipeline, load
         if queued >= self._max_queue:
             raise TooManyRequests(f"{queued} statements are waiting already")
-        if serving < self._size and (self._opening is None or self._opening.done()):
-            self._opening = asyncio.create_task(self._connect(1))
+        if fluent < self._size and (chosen is None or len(self._pipelines) < self._pool.max_size):
+            self._open_another()
         return chosen
 
     async def first(self, deadline: float) -> Pipeline:
@@ -129,7 +137,7 @@ class Connections:
             await asyncio.wait([self._opening])
             self._opening = None  # its traceback would keep the socket of a connection in the making
         self.drain()
-        if owed := [answer for pipeline in self._pipelines for answer, _ in pipeline.unanswered]:
+        if owed := [answer for pipeline in self._pipelines for answer, *_ in pipeline.unanswered]:
             await asyncio.wait(owed)  # their deadlines bound it
         while tasks := self._ending | self._returning:
             await asyncio.wait(tasks)
@@ -160,10 +168,27 @@ class Connections:
     def _add(self, connection: AsyncConnection[Any]) -> None:
         lifetime = self._pool.max_lifetime * uniform(0.9, 1)  # noqa: S311 (so that not all end at once)
         try:
-            self._pipelines.append(Pipeline(connection, lifetime, self._end, self._forget))
+            self._pipelines.append(
+                Pipeline(connection, lifetime, stuck=self._relieve, overdue=self._end, closed=self._forget)
+            )
         except BaseException:
             self._return(connection)
             raise
+
+    def _open_another(self) -> None:
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._connect(1))
+
+    def _relieve(self, stuck: Pipeline) -> None:
+        """Move what waits behind a statement that takes long, once there is a connection without one."""
+        stalled_before = asyncio.get_running_loop().time() - _STALLED
+        for pipeline in self._pipelines:
+            waits = pipeline.unanswered and pipeline.head_since < stalled_before
+            if pipeline.state is State.SERVING and not waits:
+                stuck.move()
+                return
+        if len(self._pipelines) < self._pool.max_size:
+            self._open_another()
 
     def _forget(self, pipeline: Pipeline) -> None:
         self._pipelines.remove(pipeline)
@@ -185,7 +210,7 @@ class Connections:
         with suppress(Error, OSError, TimeoutError):
             async with asyncio.timeout(self._reaction):
                 await self._terminate(pipeline.connection.pgconn.backend_pid)
-                if owed := [answer for answer, _ in pipeline.unanswered]:
+                if owed := [answer for answer, *_ in pipeline.unanswered]:
                     await asyncio.wait(owed)
         if pipeline.state is not State.CLOSED:
             cancelling = asyncio.create_task(pipeline.connection.cancel_safe(timeout=1))
@@ -202,7 +227,7 @@ class Connections:
         assert isinstance(self._pool.conninfo, str)
         assert isinstance(self._pool.kwargs, dict)
         connection = await AsyncConnection.connect(self._pool.conninfo, **self._pool.kwargs)
-        pipeline = Pipeline(connection, self._reaction, lambda _: None, lambda _: None)
+        pipeline = Pipeline(connection, self._reaction, stuck=_ignore, overdue=_ignore, closed=_ignore)
         try:
             deadline = asyncio.get_running_loop().time() + self._reaction
             await pipeline.send(_Terminate(), [b"%d" % process_id], None, deadline, prepare=False)

@@ -80,14 +80,15 @@ class Database:
     async def run(self, statement: Statement[Row], parameters: Mapping[str, object]) -> list[Row]:
         """Run a statement and return its rows.
 
-        A repeatable statement runs once more if its connection breaks before the answer has come. Raises what
-        a cursor would, and OperationalError where the database is away or busy: only with UnansweredError may
-        the statement have been executed. If the caller is cancelled, the statement runs on.
+        A repeatable statement runs once more if its connection breaks before the answer has come, or if it
+        waits behind one that takes long. Raises what a cursor would, and OperationalError where the database
+        is away or busy: only with UnansweredError may the statement have been executed. If the caller is
+        cancelled, the statement runs on.
         """
         with self._observe(statement.name):
             start = asyncio.get_running_loop().time()
             try:
-                return await self._attempt(statement, parameters, start)
+                return await self._attempt(statement, parameters, start, movable=statement.repeatable)
             except ReadOnlySqlTransaction:  # this is no longer the primary: look for it anew
                 self._connections.drain()
                 raise
@@ -103,7 +104,12 @@ class Database:
                 raise OverdueError("no answer in time, after a connection broke") from None
 
     async def _attempt(
-        self, statement: Statement[Row], parameters: Mapping[str, object], start: float
+        self,
+        statement: Statement[Row],
+        parameters: Mapping[str, object],
+        start: float,
+        *,
+        movable: bool = False,
     ) -> list[Row]:
         transformer = self._transformer
         values = [parameters[name] for name in statement.parameters]
@@ -114,7 +120,9 @@ class Database:
             connection = self._connections.least_busy()
             if connection is None:
                 connection = await self._connections.first(start + self._timeout * _WAIT)
-            result = await connection.send(statement, dumped, formats, deadline, prepare=prepare)
+            result = await connection.send(
+                statement, dumped, formats, deadline, prepare=prepare, movable=movable
+            )
             if not prepare or not _is_stale(result):
                 break
             connection.forget(statement)

@@ -12,7 +12,7 @@ import select
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
-from itertools import count
+from itertools import count, islice
 from math import inf
 from typing import Any, Protocol
 
@@ -22,6 +22,10 @@ from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGresult
 
 ABORTED, SYNC = ExecStatus.PIPELINE_ABORTED.value, ExecStatus.PIPELINE_SYNC.value
+
+
+# Seconds after which those who wait behind the oldest statement may go to another connection.
+_PATIENCE = 0.25
 
 
 class UnansweredError(OperationalError):
@@ -50,8 +54,9 @@ class State(Enum):
 class Pipeline:
     """A connection, its state, and the answers that it owes, oldest first.
 
-    ``overdue`` is called when an answer has not come by its deadline, ``closed`` once when the connection is
-    gone, whoever ended it. Every change of state happens in one step, without an await.
+    ``stuck`` is called when the oldest answer keeps others waiting, ``overdue`` when one has not come by its
+    deadline, and ``closed`` once when the connection is gone, whoever ended it. Every change of state happens
+    in one step, without an await.
     """
 
     _numbers = count(1)
@@ -60,15 +65,17 @@ class Pipeline:
         self,
         connection: AsyncConnection[Any],
         lifetime: float,
+        *,
+        stuck: Callable[["Pipeline"], None],
         overdue: Callable[["Pipeline"], None],
         closed: Callable[["Pipeline"], None],
     ) -> None:
         self.connection = connection
         self.state = State.SERVING
-        self.unanswered: deque[tuple[asyncio.Future[PGresult], float]] = deque()
+        self.unanswered: deque[tuple[asyncio.Future[PGresult], float, bool]] = deque()
         self.head_since = 0.0  # when the oldest of them became the oldest
         self._pgconn = connection.pgconn
-        self._overdue, self._closed = overdue, closed
+        self._stuck, self._overdue, self._closed = stuck, overdue, closed
         self._result: PGresult | None = None  # of the oldest, until its sync has come
         self._prepared: dict[str, bytes] = {}
         try:
@@ -98,15 +105,17 @@ class Pipeline:
         deadline: float,
         *,
         prepare: bool,
+        movable: bool = False,
     ) -> asyncio.Future[PGresult]:
         """Send a statement, and the sync that ends its transaction; return its result once that has come.
 
-        The connection must be serving. The future fails with UnansweredError if it breaks.
+        The connection must be serving. The future fails with UnansweredError if it breaks, or if the
+        statement is ``movable`` and another connection shall run it.
         """
         answer: asyncio.Future[PGresult] = self._loop.create_future()
         if not self.unanswered:
             self.head_since = self._loop.time()
-        self.unanswered.append((answer, deadline))
+        self.unanswered.append((answer, deadline, movable))
         if deadline < self._alarm_at:
             self._set_alarm(deadline)
         pgconn = self._pgconn
@@ -131,6 +140,12 @@ class Pipeline:
         """Prepare the statement anew the next time that it is sent."""
         self._prepared.pop(statement.name, None)
 
+    def move(self) -> None:
+        """Have the movable statements behind the oldest one run elsewhere. Their answers are dropped."""
+        for answer, _, movable in islice(self.unanswered, 1, None):
+            if movable and not answer.done():
+                answer.set_exception(UnansweredError("another statement waits before it"))
+
     def drain(self) -> None:
         """Take no more statements, and close with the last answer."""
         if self.state is State.SERVING:
@@ -153,7 +168,7 @@ class Pipeline:
         late = bool(self.unanswered) and self.unanswered[0][1] <= self._loop.time()
         kind: type[UnansweredError] = OverdueError if late else UnansweredError
         while self.unanswered:
-            answer, _ = self.unanswered.popleft()
+            answer, _, _ = self.unanswered.popleft()
             if not answer.done():
                 answer.set_exception(kind(reason))
             kind = UnansweredError
@@ -173,8 +188,8 @@ class Pipeline:
                     if (result := pgconn.get_result()) is None:
                         continue
                     if (status := result.status) == SYNC:  # not before it: the commit itself could fail
-                        answer, _ = unanswered.popleft()
-                        if not answer.done():  # its caller may have been cancelled
+                        answer, _, _ = unanswered.popleft()
+                        if not answer.done():  # its caller may be gone, or have moved
                             answer.set_result(self._result or result)
                         self._result = None
                     elif status != ABORTED:
@@ -202,16 +217,20 @@ class Pipeline:
     def _set_alarm(self, deadline: float) -> None:
         if self._alarm_at < inf:
             self._alarm.cancel()
-        self._alarm_at = deadline
-        self._alarm = self._loop.call_at(deadline, self._ring)
+        self._alarm_at = min(deadline, self._loop.time() + _PATIENCE)
+        self._alarm = self._loop.call_at(self._alarm_at, self._ring)
 
     def _ring(self) -> None:
-        """Report an overdue answer, or wait for the next deadline: one timer serves all statements."""
+        """Report what is stuck or overdue, and look again later: one timer serves all statements."""
         self._alarm_at = inf
-        next_deadline = min((deadline for _, deadline in self.unanswered), default=inf)
-        if next_deadline > self._loop.time():
-            if next_deadline < inf:
-                self._set_alarm(next_deadline)
-        else:
+        if not self.unanswered:
+            return
+        now = self._loop.time()
+        next_deadline = min(deadline for _, deadline, _ in self.unanswered)
+        if next_deadline <= now:
             self.drain()
             self._overdue(self)
+            return
+        if now - self.head_since >= _PATIENCE / 2:
+            self._stuck(self)
+        self._set_alarm(next_deadline)
