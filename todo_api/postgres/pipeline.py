@@ -23,8 +23,8 @@ from psycopg.pq.abc import PGresult
 
 ABORTED, SYNC = ExecStatus.PIPELINE_ABORTED.value, ExecStatus.PIPELINE_SYNC.value
 
-
-# Seconds after which those who wait behind the oldest statement may go to another connection.
+# Seconds after which a connection is looked at again. If its oldest statement has waited for half of that or
+# longer, what waits behind it may go to another connection.
 _PATIENCE = 0.25
 
 
