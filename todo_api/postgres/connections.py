@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 
 Pool = AsyncNullConnectionPool[AsyncConnection[Any]]
 
-# Seconds after which a connection takes no more statements, while there are others, if its oldest statement has
-# no answer: that one may wait for a lock, and what is sent after it would wait with it.
+# Seconds after which a connection whose oldest statement has no answer takes no more, while there are others:
+# the oldest may wait for a lock, and what is sent after it would wait with it.
 _STALLED = 0.05
 
 _PAUSE = 0.2  # seconds between two attempts to connect
