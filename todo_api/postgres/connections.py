@@ -10,7 +10,7 @@ from typing import Any
 from psycopg import AsyncConnection, Error
 from psycopg_pool import AsyncNullConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from todo_api.postgres.pipeline import Pipeline, State
+from todo_api.postgres.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Connections:
         for pipeline in self._pipelines:
             load = len(pipeline.unanswered)
             queued += load
-            if pipeline.state is State.SERVING:
+            if pipeline.state == "serving":
                 if load and pipeline.head_since < stalled_before:
                     load += self._max_queue
                 else:
@@ -184,7 +184,7 @@ class Connections:
         stalled_before = asyncio.get_running_loop().time() - _STALLED
         for pipeline in self._pipelines:
             waits = pipeline.unanswered and pipeline.head_since < stalled_before
-            if pipeline.state is State.SERVING and not waits:
+            if pipeline.state == "serving" and not waits:
                 stuck.move()
                 return
         if len(self._pipelines) < self._pool.max_size:
@@ -212,7 +212,7 @@ class Connections:
                 await self._terminate(pipeline.connection.pgconn.backend_pid)
                 if owed := [answer for answer, *_ in pipeline.unanswered]:
                     await asyncio.wait(owed)
-        if pipeline.state is not State.CLOSED:
+        if pipeline.state != "closed":
             cancelling = asyncio.create_task(pipeline.connection.cancel_safe(timeout=1))
             await asyncio.sleep(0)  # it has begun, and needs the connection no longer
             pipeline.close("no answer in time")

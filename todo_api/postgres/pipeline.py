@@ -11,10 +11,9 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable, Sequence
-from enum import Enum
 from itertools import count, islice
 from math import inf
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from psycopg import AsyncConnection, OperationalError
 from psycopg.abc import Buffer
@@ -43,12 +42,8 @@ class Preparable(Protocol):
     positional: bytes
 
 
-class State(Enum):
-    """What a connection does. It only ever moves down this list."""
-
-    SERVING = "takes statements"
-    DRAINING = "takes no more, but still waits for answers"
-    CLOSED = "is gone"
+# What a connection does: it takes statements, it only waits for answers, it is gone. It never moves back.
+State = Literal["serving", "draining", "closed"]
 
 
 class Pipeline:
@@ -71,7 +66,7 @@ class Pipeline:
         closed: Callable[["Pipeline"], None],
     ) -> None:
         self.connection = connection
-        self.state = State.SERVING
+        self.state: State = "serving"
         self.unanswered: deque[tuple[asyncio.Future[PGresult], float, bool]] = deque()
         self.head_since = 0.0  # when the oldest of them became the oldest
         self._pgconn = connection.pgconn
@@ -148,16 +143,16 @@ class Pipeline:
 
     def drain(self) -> None:
         """Take no more statements, and close with the last answer."""
-        if self.state is State.SERVING:
-            self.state = State.DRAINING
+        if self.state == "serving":
+            self.state = "draining"
         if not self.unanswered:
             self.close("drained")
 
     def close(self, reason: str) -> None:
         """Hang up. What is unanswered fails."""
-        if self.state is State.CLOSED:
+        if self.state == "closed":
             return
-        self.state = State.CLOSED
+        self.state = "closed"
         self._expiry.cancel()
         self._alarm.cancel()
         self._loop.remove_reader(self._socket)
@@ -176,7 +171,7 @@ class Pipeline:
 
     def read(self) -> None:
         """Hand out the answers that have come. This also notices the end of the stream, even when idle."""
-        if self.state is State.CLOSED:
+        if self.state == "closed":
             return
         pgconn, unanswered = self._pgconn, self.unanswered
         owed = len(unanswered)
@@ -201,7 +196,7 @@ class Pipeline:
             return
         if len(unanswered) < owed:
             self.head_since = self._loop.time()
-        if self.state is State.DRAINING and not unanswered:
+        if self.state == "draining" and not unanswered:
             self.close("drained")
 
     def _write(self) -> None:
