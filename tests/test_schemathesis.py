@@ -1,5 +1,6 @@
 """The service against its own OpenAPI document."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path, new_database: NewDatabase) -
                 f"{service.url}/schema/openapi.json",
             ],
             cwd=tmp_path,
+            env=os.environ | {"SCHEMATHESIS_HOOKS": "tests.schemathesis_hooks", "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             timeout=600,
