@@ -97,13 +97,15 @@ def provocation(problem: str, path: str, method: str, body: Any) -> Json:
 
 @asynccontextmanager
 async def failing(app: Litestar, problem: str) -> AsyncIterator[None]:
-    """Let every statement fail in a way that has this problem as its consequence."""
-    queries = app.state["queries"]
+    """Let every statement, and the metrics, fail in a way that has this problem as its consequence."""
+    healthy = dict(app.state)
     if problem in FAILURES:
         statement = AsyncMock(side_effect=FAILURES[problem])
         app.state["queries"] = Mock(fetch_one=statement, fetch_all=statement)
+        text = AsyncMock(side_effect=FileNotFoundError if problem == "unavailable" else RuntimeError)
+        app.state["metrics"] = Mock(text=text)
     yield
-    app.state["queries"] = queries
+    app.state.update(healthy)
 
 
 async def capture(app: Litestar, client: httpx.AsyncClient) -> dict[str, Json]:

@@ -3,6 +3,7 @@
 The directory CLIENT_TOOLS has the generators and linters: `.ci/client-tools` installs them.
 """
 
+import json
 import os
 import re
 import shutil
@@ -11,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from .conftest import User
+from .examples import operations
 from .service import ROOT
+from .test_patterns import ODD, patterns
 
 TOOLS = Path(os.environ.get("CLIENT_TOOLS", "/nowhere"))
 PAGE = (ROOT / "docs" / "clients.md").read_text()
@@ -71,11 +75,9 @@ def test_the_session_in_generated_python(tmp_path: Path, server: str) -> None:
     output = run(tmp_path, server, "sh", "-euc", GENERATE_PYTHON)
     assert "Unsupported" not in output and "WARNING parsing" not in output
     assert PRINTED == run(tmp_path, server, TOOLS / PYTHON, "-c", GENERATED)
-    operations = set(
-        re.findall(r'"operationId": "(\w+)",\n +"(?:parameters|requestBody|responses)', DOCUMENT.read_text())
-    )
-    modules = {file.stem for file in tmp_path.glob("todo_client/api/*/[a-z]*.py")}
-    assert modules == {re.sub("([A-Z])", r"_\1", name).lower() for name in operations}
+    made = {file.stem for file in tmp_path.glob("todo_client/api/*/[a-z]*.py")}
+    names = [operation["operationId"] for _, _, operation in operations(json.loads(DOCUMENT.read_text()))]
+    assert {re.sub("([A-Z])", r"_\1", name).lower() for name in names} == made
 
 
 @needs("node", f"{NODE}/tsc", f"{NODE}/openapi-typescript")
@@ -83,7 +85,7 @@ def test_the_session_in_typescript(tmp_path: Path, server: str) -> None:
     """openapi-typescript's types pass `tsc --strict`, and openapi-fetch calls the service by them."""
     (tmp_path / "node_modules").symlink_to(TOOLS / "node_modules")
     (tmp_path / "session.mts").write_text(TYPESCRIPT)
-    assert PRINTED == run(tmp_path, server, "sh", "-euc", GENERATE_TYPES).partition("ms]\n")[2].lstrip("\n")
+    assert PRINTED == run(tmp_path, server, "sh", "-euc", GENERATE_TYPES).rpartition("s]\n")[2].lstrip("\n")
 
 
 @needs("javac")
@@ -106,12 +108,40 @@ def test_the_document_is_valid(tmp_path: Path) -> None:
     run(tmp_path, "", TOOLS / PYTHON, "-m", "openapi_spec_validator", DOCUMENT)
 
 
-READ = """
-import json, re, re2, sys
-patterns, texts = json.load(sys.stdin)
-"""
-
-
 @needs(PYTHON)
-def test_every_pattern_is_one_of_re2() -> None:
-    """RE2 compiles each, and finds in each text what Python finds."""
+def test_every_pattern_is_one_of_re2(tmp_path: Path) -> None:
+    """RE2 compiles each, and matches what Python matches: odd characters alone, inside and last."""
+    cases = [
+        (
+            pattern,
+            text.format(character),
+            bool(re.search(pattern.removesuffix("$") + r"\Z", text.format(character))),
+        )
+        for pattern in sorted(patterns(json.loads(DOCUMENT.read_text())))
+        for character in ODD
+        for text in ("{}", "a{}b", "a@b{}", '"a{}"')
+    ]
+    (tmp_path / "cases.json").write_text(json.dumps(cases))
+    program = """if 1:
+        import json, re2
+        cases = json.load(open("cases.json"))
+        print([case for case in cases if bool(re2.search(case[0], case[1])) != case[2]])
+        """
+    assert "[]\n" == run(tmp_path, "", TOOLS / PYTHON, "-c", program)
+
+
+@needs("promtool")
+def test_prometheus_takes_the_alert_rules(tmp_path: Path) -> None:
+    """And each names a metric that the service has."""
+    rules = ROOT / "docs" / "alerts.yml"
+    assert "SUCCESS" in run(tmp_path, "", "promtool", "check", "rules", rules)
+
+
+async def test_the_alert_rules_name_metrics_of_the_service(ada: User) -> None:
+    """No alert waits for a series that does not exist."""
+    await ada.lists()
+    metrics = (await ada.client.get("/metrics")).text
+    expressions = re.findall(r"expr: (.*(?:\n {10}.*)*)", (ROOT / "docs" / "alerts.yml").read_text())
+    names = {name for each in expressions for name in re.findall(r"\b(?:http|database)_\w+", each)}
+    assert len(names) > 4
+    assert [] == [name for name in names if not re.search(rf"^(# TYPE )?{name}\b", metrics, re.M)]

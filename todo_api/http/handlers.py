@@ -36,7 +36,7 @@ def operation_id(handler: HTTPRouteHandler) -> str:
 
 
 def response_model(handler: HTTPRouteHandler) -> Any:
-    """The type of the body on success: T of ``Annotated[Answer, T]``, or the plain annotation."""
+    """The type of the body on success, if there is one: T of ``Annotated[Answer, T]``, or T."""
     annotation = handler.parsed_fn_signature.return_type.raw
     model = get_args(annotation)[1] if get_origin(annotation) is Annotated else annotation
     return None if model is type(None) else model
