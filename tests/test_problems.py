@@ -212,6 +212,7 @@ async def test_times_and_dates_do_not_hang_on_the_server(
         (errors.ForeignKeyViolation(), "user-not-found"),
         (errors.NotNullViolation(), "internal-error"),
         (errors.UndefinedTable(), "unavailable"),
+        (errors.InsufficientPrivilege(), "unavailable"),
         (errors.UndefinedColumn(), "internal-error"),
         (errors.InsufficientPrivilege(), "internal-error"),
         (errors.NumericValueOutOfRange(), "internal-error"),
