@@ -214,7 +214,6 @@ async def test_times_and_dates_do_not_hang_on_the_server(
         (errors.UndefinedTable(), "unavailable"),
         (errors.InsufficientPrivilege(), "unavailable"),
         (errors.UndefinedColumn(), "internal-error"),
-        (errors.InsufficientPrivilege(), "internal-error"),
         (errors.NumericValueOutOfRange(), "internal-error"),
         (ZeroDivisionError(), "internal-error"),
     ],
