@@ -1,4 +1,4 @@
-"""What docs/database.md, docs/scaling.md and docs/citus.sql have an operator type, typed into real servers."""
+"""The commands of docs/database.md and docs/citus.sql, run as written on servers with nothing in them."""
 
 import os
 import pwd
@@ -105,7 +105,7 @@ def test_migrate_prints_what_an_administrator_has_to_run(server: Server, tmp_pat
 
 @pytest.mark.parametrize("option", ["--single-transaction", ""])
 def test_a_restore_under_the_running_service(option: str, server: Server, tmp_path: Path) -> None:
-    """The page's dump and restore; without a single transaction some requests are 503, but none is a defect."""
+    """Dump and restore as on the page: no request fails. Without a single transaction some are 503."""
     psql(server.url, block("database.md", "Roles"))
     owner = at(server, "todo_owner")
     assert 0 == run(tmp_path, "migrate", DATABASE_URL=owner).returncode
@@ -125,7 +125,7 @@ def test_a_restore_under_the_running_service(option: str, server: Server, tmp_pa
 
 
 def test_a_table_that_citus_does_not_distribute_is_reported(server: Server) -> None:
-    """``migrate`` says so until docs/citus.sql is run, and again after a rollback; with a stand-in for Citus."""
+    """``migrate`` warns until docs/citus.sql is run, and after a rollback. Citus is a stand-in."""
     psql(server.url, block("database.md", "Roles"))
     psql(at(server, "postgres"), f"set role todo_owner; {STAND_IN}")
     owner, page = at(server, "todo_owner"), (ROOT / "docs" / "citus.sql").read_text()
@@ -170,7 +170,7 @@ def encrypted(short_path: Path) -> Iterator[str]:
 
 
 def test_tls_takes_the_file_that_the_url_names(encrypted: str, tmp_path: Path) -> None:
-    """A root certificate that is another's, missing or looked for where none is fails at once, with the reason."""
+    """A root certificate that is wrong, missing, or the system's, fails at once with the reason."""
     assert 0 == run(tmp_path, "migrate", DATABASE_URL=f"{encrypted}/server.crt").returncode
     system = encrypted.partition("&sslrootcert")[0] + "&sslrootcert=system"
     for url, reason in [

@@ -24,8 +24,9 @@ def wait_for_database(
     """Return once the database takes a connection; with ``settings``, one like those of the pool.
 
     A database that does not answer or is starting up is waited for, which ``say`` is told now and then. Any
-    other refusal is final, such as a wrong password, an unknown database or a failed TLS handshake. An encoding other than UTF-8 is
-    refused as well. A locale that does not fold the case of all letters is a warning.
+    other refusal is final, such as a wrong password, an unknown database or a failed TLS handshake. An
+    encoding other than UTF-8 is refused as well. A locale that does not fold the case of all letters is a
+    warning.
 
     Raises StartError.
     """
