@@ -1,9 +1,9 @@
--- Runs at the end of every `todo-api migrate`: what the service may do, and for how long.
+-- Runs at the end of every `todo-api migrate`: grants the service what it needs, gives its role the settings that a
+-- pooler does not carry, and looks after Citus.
 --
--- Whoever migrates owns the tables. The service connects as todo_app, or as a member of it, and
--- gets what the files under sql/ need and no more: it cannot give a task to another user, nor make
--- up an id or a moment. Roles belong to the whole server, so making them is the administrator's;
--- where there is no todo_app, nothing is granted.
+-- Whoever migrates owns the tables. The service connects as todo_app, or as a member of it, and gets what the
+-- files under sql/ need and no more: it cannot give a task to another user, nor choose an id or a time. Roles
+-- belong to the whole server, so the administrator makes them. Where there is no todo_app, nothing is granted.
 
 do $grants$
 begin
@@ -21,14 +21,14 @@ begin
 end
 $grants$;
 
--- A pooler in transaction mode does not carry a session's settings, so the role brings them, each
--- unless the administrator has set another. A login that may not alter the role leaves that to them.
+-- A pooler in transaction mode does not carry a session's settings, so the role brings them. Those that the
+-- administrator has set stay. A login that may not alter the role prints what the administrator has to run.
 do $settings$
 declare
-    wanted record;
-begin
-    for wanted in
-        select name, value
+    missing constant text := (
+        select string_agg(
+            format('alter role todo_app in database %I set %I = %L;', current_database(), name, value), ' '
+        )
         from (
             values
             ('statement_timeout', '4s'),
@@ -42,13 +42,28 @@ begin
                 and split_part(setting, '=', 1) = name
                 and setdatabase in (0, (select oid from pg_database where datname = current_database()))
         )
-    loop
-        execute format(
-            'alter role todo_app in database %I set %I = %L', current_database(), wanted.name, wanted.value
-        );
-    end loop;
+    );
+begin
+    if missing is not null then
+        execute missing;
+    end if;
 exception
     when insufficient_privilege then
-        raise notice 'todo_app keeps the settings it has: %', sqlerrm;
+        raise warning 'todo_app lacks settings that it needs behind a pooler. As an administrator, run: %', missing;
 end
 $settings$;
+
+-- On Citus, a table that was rolled back and migrated again is an ordinary one, which only one node has.
+do $citus$
+begin
+    if to_regclass('pg_dist_partition') is null then
+        return;
+    end if;
+    if (
+        select count(*) < 3 from pg_dist_partition
+        where logicalrel in (to_regclass('users'), to_regclass('tasks'), to_regclass('_yoyo_migration'))
+    ) then
+        raise warning 'Citus does not distribute all tables. As their owner, run docs/citus.sql before adding rows';
+    end if;
+end
+$citus$;

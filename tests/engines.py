@@ -69,6 +69,7 @@ class Server(NamedTuple):
     programs: Path
     directory: Path
     keeper: "subprocess.Popen[bytes]"
+    port: str = "5432"
 
     @property
     def url(self) -> str:
@@ -99,7 +100,8 @@ def urls(*servers: Server) -> str:
     """The URL that names all of these servers."""
     hosts = ",".join(str(server.directory) for server in servers)
     writable = "&target_session_attrs=read-write" if len(servers) > 1 else ""
-    return f"postgresql://postgres@/postgres?host={hosts}{writable}"
+    ports = ",".join(server.port for server in servers)
+    return f"postgresql://postgres@/postgres?host={hosts}&port={ports}{writable}"
 
 
 @contextmanager
@@ -118,10 +120,10 @@ def postgresql(
         else:
             make = ["initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", f"--locale={locale}"]
         _run([programs / make[0], "--pgdata=data", "--no-sync", *make[1:]], home)
-        options = {**settings, "listen_addresses": "", "unix_socket_directories": str(home)}
+        options = {"listen_addresses": "", **settings, "unix_socket_directories": str(home)}
         set_ = [f"--{name}={value}" for name, value in options.items()]
         with _running([programs / "postgres", "-D", "data", *set_], home) as keeper:
-            new = Server(programs, home, keeper)
+            new = Server(programs, home, keeper, settings.get("port", "5432"))
             wait_until(lambda: _answers(new.url))
             try:
                 yield new

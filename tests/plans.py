@@ -131,6 +131,7 @@ def cases(connection: psycopg.Connection) -> Iterator[Case]:
     yield Case("users/list", "all", {})
     (neighbour,) = one(connection, "select id from users where email = '77@example.org'")
     yield Case("users/delete", "who has 125 tasks", {"user_id": neighbour})
+    yield Case("health/writable", "", {"user_id": uuid4()})
     yield Case("migrations/applied", "", {})
     yield Case("migrations/digests", "", {})
 

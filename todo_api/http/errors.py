@@ -87,8 +87,13 @@ def _from_database(error: psycopg.Error) -> Problem:
     match error:
         case errors.QueryCanceled() | errors.LockNotAvailable():
             return TimedOut()
-        # A table is missing for a moment while a dump is restored over it.
-        case psycopg.OperationalError() | errors.ReadOnlySqlTransaction() | errors.UndefinedTable():
+        # While a dump is restored over the tables, they are missing for a moment, then not yet granted.
+        case (
+            psycopg.OperationalError()
+            | errors.ReadOnlySqlTransaction()
+            | errors.UndefinedTable()
+            | errors.InsufficientPrivilege()
+        ):
             return Unavailable()
     return InternalError()
 

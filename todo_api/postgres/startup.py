@@ -1,5 +1,6 @@
 """Waits at the start for the database, and refuses one that the service cannot serve from."""
 
+import re
 import time
 from collections.abc import Callable
 
@@ -23,8 +24,9 @@ def wait_for_database(
     """Return once the database takes a connection; with ``settings``, one like those of the pool.
 
     A database that does not answer or is starting up is waited for, which ``say`` is told now and then. Any
-    other refusal is final, such as a wrong password or an unknown database. An encoding other than UTF-8 is
-    refused as well. A locale that does not fold the case of all letters is a warning.
+    other refusal is final, such as a wrong password, an unknown database or a failed TLS handshake. An
+    encoding other than UTF-8 is refused as well. A locale that does not fold the case of all letters is a
+    warning.
 
     Raises StartError.
     """
@@ -32,7 +34,7 @@ def wait_for_database(
     pause = 0.5
     while (answer := PGconn.ping(conninfo(url).encode())) in (Ping.REJECT, Ping.NO_RESPONSE):
         left = deadline - time.monotonic()
-        if left <= 0:
+        if left <= 0 or _refuses_tls(url):
             break
         what = "is starting" if answer == Ping.REJECT else "does not answer"
         say(f"The database {what}; waiting for it, {left:.0f} s at most")
@@ -54,3 +56,15 @@ def wait_for_database(
             "in the case of such a letter belong to different users, and searches miss it. To avoid that, "
             f"make the database by: {_CREATE}."
         )
+
+
+def _refuses_tls(url: str) -> bool:
+    """Whether a connection fails for the certificates or the server's lack of TLS, which no waiting changes.
+
+    libpq's ping does not tell this from silence, and its message has no code.
+    """
+    try:
+        psycopg.connect(conninfo(url)).close()
+    except psycopg.OperationalError as error:
+        return re.search("certificate|does not support SSL", str(error)) is not None
+    return False
