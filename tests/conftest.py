@@ -1,6 +1,7 @@
 """A real PostgreSQL for every test, and helpers that read like prose."""
 
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ from .service import ROOT, serving
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With TEST_POSTGRES, leave out the tests that do not use it: they would do the same again."""
+    # A shell's background job ignores SIGINT, and so would every process that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if "TEST_POSTGRES" in os.environ:
         alike = [item for item in items if "postgres" not in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=alike)

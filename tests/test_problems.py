@@ -28,7 +28,7 @@ from .conftest import OPERATIONS, USER_OPERATIONS, NewDatabase, User, assert_pro
 def own_settings(settings: Settings, new_database: NewDatabase) -> Settings:
     """Settings for a database of the test's own, and a pool of one connection not waited for long."""
     return msgspec.structs.replace(
-        settings, database_url=new_database(), pool_min_size=1, pool_max_size=1, pool_timeout=0.5
+        settings, database_url=new_database(), pool_min_size=1, pool_max_size=1, pool_timeout=2
     )
 
 
