@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 # Seconds for what is in flight at SIGTERM. What waits for the database gives up sooner, so this cuts off only
 # clients that are still sending their request. The rest of STOP_LIMIT is for closing the pool's connections.
 DRAIN_LIMIT = 6
+START_LIMIT = 60  # seconds in which a worker must answer its supervisor; its start may take long
 STOP_LIMIT = 9  # seconds until workers that have not ended are killed; process managers kill after ten
 
 
@@ -60,6 +61,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         server_header=False,
         date_header=False,  # the application's own is right to the second
         timeout_graceful_shutdown=DRAIN_LIMIT,
+        timeout_worker_healthcheck=START_LIMIT,
     )
     addresses.announce(settings.host, listeners, say)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:

@@ -15,6 +15,7 @@ import logging
 from asyncio import TimerHandle, Transport
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from todo_api.http.problems import (
@@ -37,6 +38,16 @@ STALL_LIMIT = 10  # seconds in which a client must read a part of what waits for
 _HEAD_END = b"\r\n\r\n"
 
 
+class _Flow(FlowControl):
+    """Reads nothing more while something waits to be parsed."""
+
+    held = b""  # what was read and waits
+
+    def resume_reading(self) -> None:
+        if not self.held:
+            super().resume_reading()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """Answers 431 to what is too large, 408 to what is too slow and 400 to what is malformed, as problems.
 
@@ -44,8 +55,7 @@ class BoundedProtocol(HttpToolsProtocol):
     read of it waits unparsed, and nothing more is read.
     """
 
-    _held = b""  # read, but not parsed yet
-    _piece = 0  # bytes of what is being parsed
+    flow: _Flow
     _pending = 0  # bytes since the last part of a body, or since a head began
     _arriving = True  # a request has begun, or the first one is awaited
     _in_body = False  # the head of the arriving request is complete
@@ -55,24 +65,25 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # a stream's, as uvicorn has it
         """Wait for the first request."""
         super().connection_made(transport)
+        self.flow = _Flow(transport)
         self._expect(ARRIVAL_LIMIT)
 
     def data_received(self, data: bytes) -> None:
         """Parse what was read, once the requests before it have their responses."""
-        self._held += data
+        self.flow.held += data
         self._parse()
 
     def _parse(self) -> None:
         """Parse in pieces that end where a head may end, so that one piece begins two requests at most."""
-        data, start = self._held, 0
+        data, start = self.flow.held, 0
         while start < len(data) and not self._has_unanswered() and not self.transport.is_closing():
             end = data.find(_HEAD_END, start) + len(_HEAD_END)
             if end < len(_HEAD_END):
                 end = len(data)
             self._feed(data[start:end])
             start = end
-        self._held = data[start:]
-        if self._held and not self.transport.is_closing():
+        self.flow.held = data[start:]
+        if self.flow.held and not self.transport.is_closing():
             self.flow.pause_reading()
         if self._arriving and self._deadline is None:
             self._expect(ARRIVAL_LIMIT)
@@ -85,8 +96,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _feed(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         self._arriving = True
-        self._piece = len(data)
-        if self._pending + (0 if self._in_body else len(data)) > HEAD_LIMIT:
+        self._pending += len(data)
+        if self._pending - (len(data) if self._in_body else 0) > HEAD_LIMIT:
             self._refuse(HeadTooLarge)
             return
         try:
@@ -96,7 +107,6 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(BadRequest)
         else:
-            self._pending += len(data)
             if self.parser.should_upgrade():  # nothing that follows could be trusted
                 self._refuse(BadRequest)
 
@@ -134,11 +144,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self.expect_100_continue = False  # RFC 9110, section 10.1.1
         super().on_headers_complete()
         self._in_body = True
-        self._pending = -self._piece
+        self._pending = 0
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
-        self._pending = -self._piece
+        self._pending = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -146,7 +156,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._in_body:
             return  # _parse_without_upgrade follows
         self._arriving = self._in_body = False
-        self._pending = -self._piece
+        self._pending = 0
         self._expect(None)
         super().on_message_complete()
         if self.cycle.response_complete:  # its body was not waited for
@@ -157,12 +167,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Parse what was held back until now."""
         super().on_response_complete()
-        if self not in self.connections:
-            return
         if self.transport.is_closing():
             self._watch()
-        elif self._held:
+        elif self.flow.held:
             self._parse()
+            self.flow.resume_reading()
 
     def pause_writing(self) -> None:
         """Wait for a client that does not read its responses as fast as they are made."""
@@ -185,7 +194,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._expect(None)
         if self._stall:
             self._stall.cancel()
-        self._held = b""
+        self.flow.held = b""
         self.pipeline.clear()
         super().connection_lost(exc)
 
