@@ -1,5 +1,6 @@
 """The environment and .env, read into Settings."""
 
+import os
 import re
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def test_a_setting_is_read(variable: str, text: str, expected: object) -> None:
         ("DATABASE_URL", "postgresql://u:s3cret@h:five/todo"),
         ("DATABASE_URL", "postgresql://u:s3cret%zz@h/todo"),
         ("DATABASE_URL", "postgresql://u:s3cret@h/todo?sslmod=require"),
+        ("DATABASE_URL", os.fsdecode(b"postgresql://caf\xe9:s3cret@h/todo")),
         ("MIGRATIONS_DATABASE_URL", "s3cret"),
         ("PORT", "65536"),
         ("PORT", "-1"),
@@ -203,8 +205,11 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
 def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     """A .env in another encoding, or that is a directory, stops the start."""
     (tmp_path / ".env").write_bytes("HOST=käse".encode("latin-1"))
-    for file in (tmp_path / ".env", tmp_path):
-        with pytest.raises(SettingsError, match=f"{file} cannot be read as text in UTF-8"):
+    for file, reason in [
+        (tmp_path / ".env", "is not text in UTF-8"),
+        (tmp_path, "cannot be read: Is a directory"),
+    ]:
+        with pytest.raises(SettingsError, match=f"{file} {reason}"):
             settings.load({}, file)
 
 
