@@ -87,7 +87,7 @@ def pin(processor: int) -> None:
 def service(directory: Path, url: str, **how: Any) -> Iterator[Service]:
     """The service, or one that is started otherwise, on a processor of its own."""
     pin(0)
-    with serving(directory, DATABASE_URL=url, ACCESS_LOG="false", **how) as running:
+    with serving(directory, **(how | {"DATABASE_URL": url, "ACCESS_LOG": "false"})) as running:
         pin(1)
         yield running
 
@@ -100,14 +100,16 @@ def family(running: Service) -> list[psutil.Process]:
 
 def used(running: Service) -> tuple[float, float]:
     """The CPU seconds that the server and PostgreSQL have used, with processes of theirs that have ended."""
-    started = psutil.Process().children(recursive=True)
-    times = []
-    for processes in (family(running), [process for process in started if process.name() == "postgres"]):
-        times.append(0.0)
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):
-                times[-1] += sum(process.cpu_times()[:4])
-    return times[0], times[1]
+    of_server = family(running)
+    server = database = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            seconds = sum(process.cpu_times()[:4])
+            if process in of_server:
+                server += seconds
+            elif process.name() == "postgres":
+                database += seconds
+    return server, database
 
 
 def drive(running: Service, operation: str, tasks: Path, seconds: int, clients: int = 32) -> Load:
@@ -165,7 +167,8 @@ def servers(directory: Path, url: str) -> dict[str, dict[str, Any]]:
     near = conninfo_to_dict(url)
     names = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGDATABASE": "dbname"}
     node = directory / "node"
-    environment = os.environ | {variable: str(near[name]) for variable, name in names.items()}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    environment |= {variable: str(near[name]) for variable, name in names.items()}
     environment |= {"NODE_PATH": str(node / "node_modules")}
     uv = [str(Path(sys.executable).with_name("uv")), "run", "--quiet", "--python", sys.executable, "--script"]
     found: dict[str, dict[str, Any]] = {"todo-api": {}}
@@ -202,10 +205,15 @@ def compare(directory: Path, url: str, tasks: Path, given: argparse.Namespace) -
                 with service(directory, url, **how) as running:
                     for operation in OPERATIONS:
                         plans.tell(f"round {turn + 1} of {given.rounds}, {name}, {operation}")
-                        drive(running, operation, tasks, 1)
+                        drive(running, operation, tasks, 2)
                         loads[operation][name].append(drive(running, operation, tasks, given.seconds))
+        versions = [f"PostgreSQL {connection.info.parameter_status('server_version')}"]
+    if shutil.which("node"):
+        node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
+        versions.append(f"Node {node.stdout.strip()}")
+    times = f"{given.rounds} x {given.seconds} s for each operation"
     figures = {
-        "how": f"Rounds: {given.rounds}, of {given.seconds} s an operation. {machine()}.",
+        "how": f"{times}, on {machine()}; {', '.join(versions)}.",
         "operations": {
             operation: {
                 name: Load(*map(statistics.median, zip(*turns, strict=True)))._asdict()

@@ -36,7 +36,7 @@ NAMES, COLUMN, ROW, BAR, TOP = 190, 122, 40, 104, 86
 def table(figures: Any) -> str:
     """The figures as a table in Markdown."""
     heads = ["", "", *COLUMNS]
-    heads.insert(3, "todo-api's to this")
+    heads.insert(3, "todo-api ÷ this")
     lines = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 2)]
     for operation, loads in figures["operations"].items():
         for name, load in loads.items():
