@@ -52,7 +52,7 @@ schema: $(READY)  ## write docs/schema.sql anew
 plans: $(READY)  ## show what each statement reads among 5,000,000 tasks; takes minutes
 	.venv/bin/python -m tests.plans
 
-bench: $(READY)  ## measure how fast it is, with wrk; ARGS=--help tells what else can be measured
+bench: $(READY)  ## measure how fast it is, with wrk; ARGS=--peers beside other stacks, ARGS=--help tells what else
 	.venv/bin/python -m tests.bench $(ARGS)
 
 clean:  ## remove what was set up
