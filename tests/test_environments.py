@@ -374,7 +374,7 @@ def test_options_of_the_environment_reach_the_pool(made: Databases, tmp_path: Pa
 
 
 def test_the_operator_s_patience_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A silent host is waited for as long as the URL or a variable says, everywhere; else for 3 seconds."""
+    """A silent host is waited for as long as the URL or a variable says, everywhere; else for 2 seconds."""
     url = "postgresql://ada@db/todo"
     assert "2" == conninfo_to_dict(conninfo(url))["connect_timeout"]
     assert "40" == conninfo_to_dict(conninfo(f"{url}?connect_timeout=40", Settings()))["connect_timeout"]

@@ -62,10 +62,11 @@ def main() -> None:
         "".join(sys.argv).encode()
         cli()
     except Exception as error:
-        from todo_api.commands.errors import sentence, status  # which import what any command does
+        from todo_api.commands.errors import sentence  # which imports what any command does
+        from todo_api.settings import SettingsError
 
         text = sentence(error)
         if text is None:
             raise
         click.echo(f"Error: {text}", err=True)
-        sys.exit(status(error))
+        sys.exit(2 if isinstance(error, SettingsError) else 1)

@@ -33,8 +33,3 @@ def sentence(error: Exception) -> str | None:
             place = f"{error.filename}: " if error.filename else ""
             return f"{place}{error.strerror or error}."
     return None
-
-
-def status(error: Exception) -> int:
-    """The exit status: 2 for what the operator has to write otherwise, as click has it, else 1."""
-    return 2 if isinstance(error, SettingsError) else 1

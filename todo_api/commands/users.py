@@ -47,7 +47,7 @@ def list_(as_json: bool, limit: int | None) -> None:
     with connection("users") as opened, opened.transaction(), opened.cursor("users") as cursor:
         cursor.itersize = _PAGE
         cursor.execute(LIST.text)
-        if sys.stdout.isatty() and not as_json:
+        if sys.stdout and sys.stdout.isatty() and not as_json:
             click.echo(f"{'ID':36}  {'CREATED (UTC)':16}  EMAIL")
         for row in islice(cursor, limit):
             user = User(*row)
