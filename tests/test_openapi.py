@@ -22,7 +22,6 @@ from .examples import operations
 from .service import ROOT
 
 SNAPSHOT = ROOT / "tests" / "openapi.json"
-UPDATE = "todo-api openapi > /tmp/openapi.json && cp /tmp/openapi.json tests/openapi.json"
 
 Json = dict[str, Any]
 
@@ -52,7 +51,7 @@ def validator(document: Json, schema: Json) -> jsonschema_rs.Validator:
 
 async def test_the_document_is_the_one_that_was_reviewed(document: Json) -> None:
     """A change of the document shows in review, as a change of the copy in the repository."""
-    assert json.loads(SNAPSHOT.read_text()) == json.loads(msgspec.json.encode(document)), f"Run: {UPDATE}"
+    assert json.loads(SNAPSHOT.read_text()) == json.loads(msgspec.json.encode(document)), "Run: make openapi"
 
 
 async def test_every_source_has_the_same_document(document: Json, client: httpx.AsyncClient) -> None:
@@ -103,7 +102,7 @@ async def test_the_examples_are_what_the_service_answers(new_database: NewDataba
     app = create_app(Settings(database_url=new_database()))
     async with talking_to(app) as client:
         captured = await examples.capture(app, client)
-    assert json.loads(examples.FILE.read_text()) == captured, "Run: python -m tests.examples"
+    assert json.loads(examples.FILE.read_text()) == captured, "Run: make openapi"
     for _, _, operation in operations(openapi.build(app)):
         named = set(examples.problems_of(operation))
         if operation["operationId"] == "checkLiveness":

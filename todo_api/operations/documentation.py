@@ -1,9 +1,10 @@
 """The documentation in a browser: the interactive page at /schema, and a page for each problem type."""
 
-from base64 import b64encode
-from functools import cache
-from hashlib import sha256
+import gzip
+import re
+from functools import lru_cache
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,31 +16,39 @@ from swagger_ui_bundle import swagger_ui_path
 from todo_api.http import openapi
 from todo_api.http.bodies import StrictRequest
 from todo_api.http.preconditions import content_tag, is_unchanged, read_preconditions
-from todo_api.http.problems import NotFound, Problem, problem_types
+from todo_api.http.problems import Fault, InvalidRequest, NotFound, Problem, problem_types
 
+_OURS = Path(__file__).parent / "assets"
 _ASSETS = {
-    "swagger-ui.css": "text/css",
-    "swagger-ui-bundle.js": "text/javascript",
-    "favicon-32x32.png": "image/png",
+    "swagger-ui.css": (swagger_ui_path, "text/css"),
+    "swagger-ui-bundle.js": (swagger_ui_path, "text/javascript"),
+    "favicon-32x32.png": (swagger_ui_path, "image/png"),
+    "pages.css": (_OURS, "text/css"),
+    "page.js": (_OURS, "text/javascript"),
 }
-# Relative references survive a proxy that serves the page below a prefix.
-_SCRIPT = 'SwaggerUIBundle({url: "schema/openapi.json", dom_id: "#page", deepLinking: true})'
-_PAGE = f"""<!doctype html>
+_HEAD = """<!doctype html>
 <html lang="en">
-<title>todo-api</title>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="schema/assets/favicon-32x32.png">
-<link rel="stylesheet" href="schema/assets/swagger-ui.css">
+<title>{title}</title>
+<link rel="icon" href="{path}/assets/favicon-32x32.png">
+<link rel="stylesheet" href="{path}/assets/pages.css">
+"""
+# Relative references survive a proxy that serves the page below a prefix.
+_PAGE = (
+    _HEAD.format(title="todo-api", path="schema").replace(
+        '<link rel="stylesheet"',
+        '<link rel="stylesheet" href="schema/assets/swagger-ui.css">\n<link rel="stylesheet"',
+    )
+    + """<script defer src="schema/assets/swagger-ui-bundle.js"></script>
+<script defer src="schema/assets/page.js"></script>
 <div id="page"></div>
-<script src="schema/assets/swagger-ui-bundle.js"></script>
-<script>{_SCRIPT}</script>
 </html>
 """
-_DIGEST = b64encode(sha256(_SCRIPT.encode()).digest()).decode()
+)
 _POLICY = "; ".join([
     "default-src 'none'",
-    f"script-src 'self' 'sha256-{_DIGEST}'",
+    "script-src 'self'",
     "style-src 'self'",
     "img-src 'self' data:",
     "connect-src 'self'",
@@ -47,6 +56,30 @@ _POLICY = "; ".join([
     "form-action 'none'",
     "frame-ancestors 'none'",
 ])  # fmt: skip
+_REMEDIES = {
+    "bad-request": "Correct the program, or repeat the request if its connection ended.",
+    "malformed-body": "Correct the body.",
+    "unauthorized": "Send credentials.",
+    "forbidden": "Use credentials that allow it.",
+    "not-found": "Correct the path. An id in it must be a UUID in lower case, with hyphens.",
+    "task-not-found": "Treat the task as gone. After a repeated DELETE, treat it as deleted.",
+    "user-not-found": "Treat the user as gone.",
+    "method-not-allowed": "Use a method that the Allow header lists.",
+    "too-slow": "Repeat the request.",
+    "email-taken": "Choose another email.",
+    "precondition-failed": "Read the current version, then decide.",
+    "task-changed": "Read the task again, then decide whether to send your change with its new ETag.",
+    "body-too-large": "Send less.",
+    "unsupported-media-type": "Set Content-Type to application/json, and do not compress the body.",
+    "idempotency-key-reused": "Use a new key for a new task. To repeat a request, send the same payload.",
+    "invalid-request": "Correct each place in `errors`: a pointer into the body, a parameter or a header.",
+    "head-too-large": "Send fewer or shorter headers, or a shorter query.",
+    "internal-error": "Report the request_id to the operator. Repeat only what is safe to repeat.",
+    "schema-behind": "Wait for the operator.",
+    "timed-out": "Wait at least Retry-After seconds, then repeat the request.",
+    "unavailable": "Wait at least Retry-After seconds. A write may have happened: repeat it only if that is "
+    "safe, for instance with its Idempotency-Key.",
+}
 
 
 class DocumentationController(Controller):
@@ -68,61 +101,97 @@ class DocumentationController(Controller):
 
     @get("/schema/assets/{name:str}")
     async def get_asset(self, name: FromPath[str], request: StrictRequest) -> Response[Any]:
-        """One of the files that the page needs."""
-        return _file(name, request)
+        """One of the files that the pages need."""
+        return _asset(name, request)
 
     @get("/favicon.ico")
     async def get_icon(self, request: StrictRequest) -> Response[Any]:
         """The icon that browsers ask for on every page."""
-        return _file("favicon-32x32.png", request)
+        return _asset("favicon-32x32.png", request)
 
-    @get("/schema/openapi.json", media_type=MediaType.JSON)
-    async def get_json(self, request: Request[Any, Any, Any]) -> bytes:
+    @get("/schema/openapi.json")
+    async def get_json(self, request: StrictRequest) -> Response[Any]:
         """The OpenAPI document."""
-        return msgspec.json.encode(openapi.build(request.app, request.scope["root_path"]))
+        document = openapi.build(request.app, request.scope["root_path"])
+        return _file(msgspec.json.encode(document), "application/json", request)
 
-    @get("/schema/openapi.yaml", media_type="application/yaml")
-    async def get_yaml(self, request: Request[Any, Any, Any]) -> bytes:
+    @get("/schema/openapi.yaml")
+    async def get_yaml(self, request: StrictRequest) -> Response[Any]:
         """The same document as YAML."""
-        return msgspec.yaml.encode(openapi.build(request.app, request.scope["root_path"]))
+        document = openapi.build(request.app, request.scope["root_path"])
+        return _file(msgspec.yaml.encode(document), "application/yaml", request)
 
     @get("/problems", media_type=MediaType.HTML)
     async def list_problems(self, request: Request[Any, Any, Any]) -> Response[str]:
-        """Every problem type."""
-        return _explain("Problems", request.scope["root_path"], *problem_types())
+        """Every problem type, by status."""
+        root = request.scope["root_path"]
+        entries = "".join(
+            f'<dt>{kind.status_code} <a href="{root}{kind.uri}">{kind.title}</a><dd>{escape(kind.detail)}\n'
+            for kind in problem_types()
+        )
+        return _page("Problems", f"<dl>\n{entries}</dl>", root)
 
     @get("/problems/{slug:str}", media_type=MediaType.HTML)
     async def get_problem(self, slug: FromPath[str], request: Request[Any, Any, Any]) -> Response[str]:
         """Explain one problem type, whose URI is this page's path."""
+        root = request.scope["root_path"]
         for kind in problem_types():
             if kind.uri == f"/problems/{slug}":
-                return _explain(kind.title, request.scope["root_path"], kind)
+                return _page(kind.title, _explanation(kind, _REMEDIES[slug]), root)
         raise NotFound
 
 
-def _file(name: str, request: StrictRequest) -> Response[Any]:
+def _asset(name: str, request: StrictRequest) -> Response[Any]:
     if name not in _ASSETS:
         raise NotFound
-    content, tag = _read(name)
-    headers = {"ETag": tag, "Cache-Control": "max-age=86400"}
+    directory, media_type = _ASSETS[name]
+    return _file(_read(directory / name), media_type, request, "max-age=86400")
+
+
+def _file(
+    content: bytes, media_type: str, request: StrictRequest, caching: str = "no-cache"
+) -> Response[Any]:
+    """Content with a tag, compressed for whom takes that."""
+    accepted = request.fields.get(b"accept-encoding", b"")
+    zipped = media_type != "image/png" and bool(
+        re.search(rb"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", accepted)
+    )
+    body, tag = _encoded(content, zipped)
+    headers = {"ETag": tag, "Cache-Control": caching, "Vary": "Accept-Encoding"}
     if is_unchanged(read_preconditions(request.fields), tag):
         return Response(None, status_code=304, headers=headers)
-    return Response(content, media_type=_ASSETS[name], headers=headers)
+    if zipped:
+        headers["Content-Encoding"] = "gzip"
+    return Response(body, media_type=media_type, headers=headers)
 
 
-@cache
-def _read(name: str) -> tuple[bytes, str]:
-    content = (swagger_ui_path / name).read_bytes()
-    return content, content_tag(content)
+@lru_cache
+def _read(path: Path) -> bytes:
+    return path.read_bytes()
 
 
-def _explain(title: str, root_path: str, *kinds: type[Problem]) -> Response[str]:
-    entries = "".join(
-        f'<dt><a href="{root_path}{kind.uri}">{escape(kind.title)}</a> ({kind.status_code})'
-        f"<dd>{escape(kind.detail)}"
-        for kind in kinds
+@lru_cache(maxsize=16)
+def _encoded(content: bytes, zipped: bool) -> tuple[bytes, str]:
+    body = gzip.compress(content, mtime=0) if zipped else content
+    return body, content_tag(body)
+
+
+def _explanation(kind: type[Problem], remedy: str) -> str:
+    """The cause, the remedy and an example, as HTML."""
+    faults = [Fault("This field is required.", pointer="/title")] if kind is InvalidRequest else []
+    details = kind(*faults).describe("/api/0f9b1d5e-6f0a-4c3b-9a53-8a6f5d0c2b71/tasks", "5f0c1ea2b4d94b0f")
+    example = msgspec.json.format(msgspec.json.encode(details)).decode()
+    return (
+        f"<p>Status {kind.status_code}, type <code>{kind.uri}</code>\n"
+        f"<h2>Cause</h2>\n<p>{escape(kind.detail)}\n"
+        f"<h2>Remedy</h2>\n<p>{escape(remedy)}\n"
+        f"<h2>Example</h2>\n<pre>{escape(example)}</pre>\n"
     )
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-    end = f'<p><a href="{root_path}/problems">Every problem</a></html>'
-    page = f"{head}<h1>{escape(title)}</h1><dl>{entries}</dl>{end}"
-    return Response(page, headers={"Content-Security-Policy": "default-src 'none'"})
+
+
+def _page(title: str, content: str, root: str) -> Response[str]:
+    links = f'<p><a href="{root}/problems">All problems</a> · <a href="{root}/schema">Operations</a>'
+    head = _HEAD.format(title=title, path=f"{root}/schema")
+    page = f"{head}<main>\n<h1>{title}</h1>\n{content}{links}\n</main>\n</html>\n"
+    policy = "default-src 'none'; style-src 'self'; img-src 'self'"
+    return Response(page, headers={"Content-Security-Policy": policy})
