@@ -66,8 +66,8 @@ UNFINISHED = {
 @pytest.fixture(scope="module")
 def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that all of them come to."""
-    command, directory = [sys.executable, "-c", HURRY], tmp_path_factory.mktemp("bad")
-    with serving(directory, command=[*command, "serve"], DATABASE_URL=database_url, KEEP_ALIVE="2") as service:
+    command, directory = [sys.executable, "-c", HURRY, "serve"], tmp_path_factory.mktemp("bad")
+    with serving(directory, command=command, DATABASE_URL=database_url, KEEP_ALIVE="2") as service:
         yield service
 
 

@@ -12,7 +12,6 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import ReadOnlySqlTransaction, error_from_result
 from psycopg.pq import DiagnosticField, ExecStatus
-from psycopg.pq.abc import PGresult
 from psycopg_pool import AsyncNullConnectionPool
 
 from todo_api import VERSION
