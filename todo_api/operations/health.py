@@ -80,5 +80,5 @@ class HealthController(Controller):
         try:
             text = await metrics.text()
         except OSError as error:
-            raise Unavailable(detail="The workers' metrics cannot be read. Restart the workers.") from error
+            raise Unavailable(detail="The workers' metrics cannot be read; restart the service.") from error
         return ASGIResponse(body=text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
