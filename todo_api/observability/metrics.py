@@ -37,7 +37,8 @@ Observe = Callable[[float], None]
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10)
 
-# The files of a worker and their bytes, enough for 400 series of requests, more than the routes can make.
+# The files of a worker and their bytes: the last one is locked while it lives, and has room for 400
+# series of requests, more than the routes can make.
 _FILES = {"counter": 1 << 16, "gauge_livesum": 1 << 16, "histogram": 1 << 20}
 
 
@@ -160,14 +161,18 @@ class _Workers:
         self._lock: BinaryIO | None = None
         values.ValueClass = values.MutexValue
         try:
-            locks = [*directory.glob("*.lock"), directory / f"{os.getpid()}.lock"]
-            lock = next(filter(None, map(_locked, locks)))
-            number = Path(lock.name).stem
-            for kind, size in _FILES.items():
-                file = directory / f"{kind}_{number}.db"
-                if not file.exists():
-                    file.with_suffix(".new").write_bytes(bytes(size))
+            for file in directory.glob("histogram_*.db"):
+                if lock := _locked(file):
+                    break
+            else:
+                for kind, size in _FILES.items():
+                    file = directory / f"{kind}_{os.getpid()}.db"
+                    lock = _locked(file.with_suffix(".new"))
+                    assert lock
+                    lock.write(bytes(size))
+                    lock.flush()
                     file.with_suffix(".new").rename(file)
+            number = file.stem.rpartition("_")[2]
         except OSError as error:
             log.error("This worker cannot share its metrics, so /metrics is not available: %s", error)
         else:
@@ -179,10 +184,10 @@ class _Workers:
         if not self._lock or not os.fstat(self._lock.fileno()).st_nlink:
             raise FileNotFoundError("the files were not made, or deleted")
         ended = set()
-        for file in self._directory.glob("*.lock"):
+        for file in self._directory.glob("histogram_*.db"):
             if lock := _locked(file):
                 lock.close()
-                ended.add(f"gauge_livesum_{file.stem}")
+                ended.add(file.stem.replace("histogram", "gauge_livesum"))
         files = [str(file) for file in self._directory.glob("*.db") if file.stem not in ended]
         return cast("Iterable[Metric]", MultiProcessCollector.merge(files))
 
