@@ -30,7 +30,7 @@ class RequestMiddleware:
     def __init__(self, app: ASGIApp, metrics: Metrics, *, access_log: bool) -> None:
         self._app = app
         self._metrics = metrics
-        self._access_log = access_log
+        self._access_log = logs.AccessLog() if access_log else None
         # Unique ids without a system call for each: a random prefix of this process, and a counter.
         self._prefix = token_hex(8)
         self._count = count(1)
@@ -82,7 +82,7 @@ class RequestMiddleware:
             route = scope.get("path_template") or "unmatched"
             self._metrics.request(method, route, status, seconds)
             if self._access_log:
-                logs.access(method, route, status, seconds, scope["raw_path"])
+                self._access_log.write(method, route, status, seconds, scope["raw_path"])
 
 
 def _is_alias(scope: HTTPScope) -> bool:

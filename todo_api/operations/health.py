@@ -83,6 +83,6 @@ class HealthController(Controller):
         metrics: Metrics = state.metrics
         try:
             text = await metrics.text()
-        except FileNotFoundError as error:
-            raise Unavailable(detail="The workers' metrics were deleted; restart the service.") from error
+        except OSError as error:
+            raise Unavailable(detail="The workers' metrics cannot be read; restart the service.") from error
         return ASGIResponse(body=text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

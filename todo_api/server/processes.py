@@ -95,7 +95,6 @@ def application() -> Litestar:
             os.kill(os.getpid(), signal.SIGTERM)
 
         Thread(target=follow, daemon=True).start()
-    logs.skip_unused_fields()
     try:
         app = create_app()
     except Exception:
