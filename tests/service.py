@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,14 +68,12 @@ class Service:
 
 
 @contextmanager
-def serving(
-    directory: Path, *arguments: str, command: Sequence[str] = COMMAND, **variables: str
-) -> Iterator[Service]:
+def serving(directory: Path, *arguments: str, **variables: str) -> Iterator[Service]:
     """Run ``todo-api serve`` on a free port, and on its own PostgreSQL unless DATABASE_URL is given."""
     log = directory / f"serve-{time.monotonic_ns()}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "serve", *arguments],
+            [*COMMAND, "serve", *arguments],
             cwd=directory,
             env=environment(directory, **variables),
             stdin=subprocess.DEVNULL,

@@ -3,7 +3,6 @@
 import json
 import re
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,16 +17,7 @@ import pytest
 
 from todo_api.http.problems import HEAD_LIMIT
 
-from .service import Service, serving, wait_until
-
-# Short limits, so that a test need not wait for the real ones.
-ARRIVAL_LIMIT, STALL_LIMIT = 2, 1
-HURRY = f"""
-from todo_api.commands import main
-from todo_api.server import protocol
-protocol.ARRIVAL_LIMIT, protocol.STALL_LIMIT = {ARRIVAL_LIMIT}, {STALL_LIMIT}
-main()
-"""
+from .service import ROOT, Service, serving, wait_until
 
 MEGABYTE = 1 << 20
 CROWD = 60  # of each kind
@@ -41,15 +31,7 @@ GARBAGE = {
     "no version": b"GET /\r\n\r\n",
     "a strange method": b"FROBNICATE / HTTP/1.1\r\nHost: test\r\n\r\n",
     "a header without a name": b"GET / HTTP/1.1\r\nHost: test\r\n: value\r\n\r\n",
-    "a space before the colon": b"GET / HTTP/1.1\r\nHost : test\r\n\r\n",
-    "a NUL in a header": b"GET / HTTP/1.1\r\nHost: te\0st\r\n\r\n",
-    "a folded header": b"GET / HTTP/1.1\r\nHost: test\r\nX-A: 1\r\n 2\r\n\r\n",
-    "two lengths": POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}x",
-    "a negative length": POST + b"Content-Length: -2\r\n\r\n{}",
-    "a length and chunks": POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "an unknown coding": POST + b"Transfer-Encoding: gzip\r\n\r\n{}",
     "a chunk without a size": POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
-    "a chunk longer than it says": POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{}\r\n0\r\n\r\n",
 }
 
 UNFINISHED = {
@@ -63,11 +45,22 @@ UNFINISHED = {
 }
 
 
+# A service with less patience than the real one, so that the tests need less.
+IMPATIENCE = """
+import todo_api.server.protocol
+
+todo_api.server.protocol.ARRIVAL_LIMIT = 2
+todo_api.server.protocol.STALL_LIMIT = 3
+"""
+
+
 @pytest.fixture(scope="module")
 def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that all of them come to."""
-    command, directory = [sys.executable, "-c", HURRY], tmp_path_factory.mktemp("bad")
-    with serving(directory, command=command, DATABASE_URL=database_url, KEEP_ALIVE="2") as service:
+    directory = tmp_path_factory.mktemp("bad")
+    (directory / "sitecustomize.py").write_text(IMPATIENCE)
+    variables = {"KEEP_ALIVE": "2", "PYTHONPATH": f"{directory}:{ROOT}"}
+    with serving(directory, DATABASE_URL=database_url, **variables) as service:
         yield service
 
 
@@ -216,15 +209,16 @@ def test_those_who_leave_early_are_no_defect(service: Service) -> None:
     assert '"level":"error"' not in service.log
 
 
-@pytest.mark.parametrize(
-    "afterwards", [b"", b"\r\n", POST], ids=["nothing", "an empty line", "half a request"]
-)
-def test_many_idle_connections_are_borne(afterwards: bytes, service: Service) -> None:
-    """Those who have been answered and keep their connection are hung up on after some seconds."""
+def test_many_idle_connections_are_borne(service: Service) -> None:
+    """Those who keep their connection are hung up on after some seconds, whatever they began to send."""
     before = memory(service)
     with ExitStack() as crowd:
-        idle = [crowd.enter_context(client(service, GET)) for _ in range(3 * CROWD)]
-        for one in idle:
+        idle = [
+            (afterwards, crowd.enter_context(client(service, GET)))
+            for _ in range(CROWD)
+            for afterwards in (b"", b"\r\n", POST)
+        ]
+        for afterwards, one in idle:
             answer = b""
             while not answer.endswith(b"}"):
                 answer += one.recv(65536)
@@ -232,7 +226,7 @@ def test_many_idle_connections_are_borne(afterwards: bytes, service: Service) ->
             one.sendall(afterwards)
         assert_others_are_served(service)
         assert memory(service) - before < 50 * MEGABYTE
-        for one in idle:
+        for afterwards, one in idle:
             last = everything(one)
             assert last == b"" if not afterwards else 408 == problem(last)["status"]
 
@@ -305,9 +299,9 @@ def test_a_client_may_read_slowly(service: Service) -> None:
     size = int(httpx.head(f"{service.url}/schema/assets/swagger-ui-bundle.js").headers["content-length"])
     with client(service, ASSET * 20) as slow:
         received = 0
-        for _ in range(4 * STALL_LIMIT):
-            time.sleep(STALL_LIMIT / 2)
-            for _ in range(MEGABYTE // 4096):
-                received += len(slow.recv(4096))
         while received < 20 * size:
-            received += len(slow.recv(MEGABYTE))
+            if received < 15 * MEGABYTE:
+                time.sleep(0.3)  # in all, longer than nothing may be read
+            part = slow.recv(MEGABYTE)
+            assert part, "hung up on"
+            received += len(part)

@@ -33,7 +33,9 @@ log = logging.getLogger(__name__)
 WRITTEN_FOR = "0.54"  # uvicorn's minor version
 
 SHUTDOWN_ARRIVAL_LIMIT = 4  # seconds that a request still has to arrive at SIGTERM
-STALL_LIMIT = 10  # seconds in which a client must read a part of what waits for it
+# Seconds in which a client must read a part of what waits for it. The system shows what a client reads in steps
+# of up to a megabyte, so much less would cut off slow ones. It is nginx's and Apache's limit as well.
+STALL_LIMIT = 60
 
 _HEAD_END = b"\r\n\r\n"
 
