@@ -7,8 +7,8 @@ there is a request, such as the size of its body, is the application's to refuse
 The module overrides undocumented parts of uvicorn. pyproject.toml therefore pins uvicorn's minor version,
 and a test fails on any other than ``WRITTEN_FOR``. Delete the module once uvicorn ignores ``Upgrade``, checks
 ``Host``, dates responses to the second, and limits the size of a head, the time a request may take to arrive,
-the time a client may leave a response unread, and the requests it may pipeline. uvicorn's other
-implementation, h11, ignores ``Upgrade`` but lacks the rest and takes more time.
+and the requests a client may pipeline. uvicorn's other implementation, h11, ignores ``Upgrade`` but lacks the
+rest and takes more time.
 """
 
 import logging
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 WRITTEN_FOR = "0.54"  # uvicorn's minor version
 
 SHUTDOWN_ARRIVAL_LIMIT = 4  # seconds that a request still has to arrive at SIGTERM
-STALL_LIMIT = 10  # seconds in which a client must read a part of what waits for it
 
 _HEAD_END = b"\r\n\r\n"
 
@@ -60,7 +59,6 @@ class BoundedProtocol(HttpToolsProtocol):
     _arriving = True  # a request has begun, or the first one is awaited
     _in_body = False  # the head of the arriving request is complete
     _deadline: TimerHandle | None = None  # for the arriving request
-    _stall: TimerHandle | None = None  # for responses that are not read
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # a stream's, as uvicorn has it
         """Wait for the first request."""
@@ -106,9 +104,6 @@ class BoundedProtocol(HttpToolsProtocol):
             self._parse_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(BadRequest)
-        else:
-            if self.parser.should_upgrade():  # nothing that follows could be trusted
-                self._refuse(BadRequest)
 
     def _parse_without_upgrade(self, rest: bytes) -> None:
         """Ignore ``Upgrade`` (RFC 9110, section 7.8): parse the same head anew without it, then the rest.
@@ -167,21 +162,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Parse what was held back until now."""
         super().on_response_complete()
-        if self.transport.is_closing():
-            self._watch()
-        elif self.flow.held:
+        if self.flow.held:
             self._parse()
             self.flow.resume_reading()
-
-    def pause_writing(self) -> None:
-        """Wait for a client that does not read its responses as fast as they are made."""
-        super().pause_writing()
-        self._watch()
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection."""
-        super().timeout_keep_alive_handler()
-        self._watch()
 
     def shutdown(self) -> None:
         """Close the connection after the response under way; do not wait long for an arriving request."""
@@ -192,8 +175,6 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything."""
         self._expect(None)
-        if self._stall:
-            self._stall.cancel()
         self.flow.held = b""
         self.pipeline.clear()
         super().connection_lost(exc)
@@ -203,20 +184,6 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._deadline:
             self._deadline.cancel()
         self._deadline = self.loop.call_later(seconds, self._refuse, TooSlow) if seconds else None
-
-    def _watch(self) -> None:
-        """Look again in a while whether the client has read anything of what waits for it."""
-        if self._stall:
-            self._stall.cancel()
-        waiting = self.transport.get_write_buffer_size()
-        self._stall = self.loop.call_later(STALL_LIMIT, self._check_progress, waiting) if waiting else None
-
-    def _check_progress(self, before: int) -> None:
-        if self.transport.get_write_buffer_size() < before:
-            self._watch()
-        else:
-            log.info("Closed a connection whose client does not read")
-            self.transport.abort()
 
     def _refuse(self, kind: type[Problem]) -> None:
         """Answer and close the connection. A response under way is finished first, and is the only one."""
@@ -233,4 +200,3 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._in_body or not (cycle.response_started or self.pipeline):
             self.transport.write(refusal(kind))
         self.transport.close()
-        self._watch()
