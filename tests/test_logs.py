@@ -256,7 +256,7 @@ def test_a_server_logs_json_where_nobody_watches(database_url: str, tmp_path: Pa
         logged = [
             json.loads(line)
             for line in service.log.splitlines()
-            if not line.startswith(("Database:", "Documentation:"))
+            if not line.startswith(("Database:", "Documentation:", "Stop:"))
         ]
     [line] = [line for line in logged if line.get("request_id") == "mine"]
     assert ("GET", "/health/live", 200) == (line["method"], line["route"], line["status"])

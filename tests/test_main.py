@@ -54,7 +54,7 @@ def test_help_names_every_variable_and_its_default() -> None:
     """Nobody has to look for the settings elsewhere."""
     shown = dict(re.findall(r"^  ([A-Z_]+) +(.+)$", CliRunner().invoke(cli, ["--help"]).stdout, re.MULTILINE))
     assert [*FIELDS] == [*shown]
-    assert "default: 8000, a whole number from 0 to 65535" == shown["PORT"]
+    assert "default: 8000; a whole number from 0 to 65535" == shown["PORT"]
 
 
 def test_the_version_waits_for_nothing() -> None:
@@ -117,8 +117,8 @@ def test_users_are_read_a_page_at_a_time(
     tmp_path: Path, new_database: NewDatabase, as_owner: Callable[[str], str]
 ) -> None:
     """While nobody reads the list on, the rest of it stays on the server; a terminal gets a header."""
-    url = new_database()
-    with psycopg.connect(as_owner(url), autocommit=True) as connection:
+    url = as_owner(new_database())
+    with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
             "insert into users (email) select n || '@example.org' from generate_series(1, 5000) n"
         )

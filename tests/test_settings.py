@@ -82,6 +82,7 @@ def test_a_setting_is_read(variable: str, text: str, expected: object) -> None:
         ("DATABASE_URL", "postgresql://u:s3cret@h/todo?sslmod=require"),
         ("DATABASE_URL", os.fsdecode(b"postgresql://caf\xe9:s3cret@h/todo")),
         ("MIGRATIONS_DATABASE_URL", "s3cret"),
+        ("DATA_DIR", "/s3cret\0"),
         ("PORT", "65536"),
         ("PORT", "-1"),
         ("PORT", "eight"),
@@ -184,7 +185,7 @@ def test_settings_are_shown(tmp_path: Path) -> None:
     lines = {line.split()[0]: line for line in shown.stdout.splitlines()}
     assert {field.upper() for field in Settings.__struct_fields__} == lines.keys()
     assert "todo on db port 5432, as role ada from .env line 1 (default: none)" in lines["DATABASE_URL"]
-    assert re.search(r" 2 +from the environment \(default: 1, a whole number", lines["WORKERS"])
+    assert re.search(r" 2 +from the environment \(default: 1; a whole number", lines["WORKERS"])
     assert re.search(r" https://a\.example,null +from the environment ", lines["CORS_ALLOW_ORIGINS"])
     assert re.search(r" 5 +from the default ", lines["POOL_TIMEOUT"])
     assert re.search(r" 8000 +from the default ", lines["PORT"]), "an empty variable hides the file's"

@@ -164,8 +164,8 @@ def _check(settings: Settings, faults: list[str]) -> None:
 def _parse(field: msgspec.structs.FieldInfo, text: str) -> object:
     if "\n" in text:
         raise ValueError("runs over several lines: close the quote that it begins with")
-    if text != text.encode(errors="replace").decode():
-        raise ValueError("is not text in UTF-8")
+    if "\0" in text or text != text.encode(errors="replace").decode():
+        raise ValueError("holds bytes that are no text in UTF-8")
     if field.name.endswith("database_url"):
         return _database_url(text)
     if field.name == "cors_allow_origins":

@@ -35,9 +35,11 @@ class _Commands(click.Group):
         return command
 
     def format_epilog(self, _: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the variables: what each takes, and its default."""
+        """List the variables, their defaults and what they take, and say how to have the shell complete."""
         with formatter.section("Variables"):
             formatter.write_dl(list(import_module("todo_api.commands.settings").described().items()))
+        with formatter.section("Completion in bash (zsh and fish likewise)"):
+            formatter.write_text('eval "$(_TODO_API_COMPLETE=bash_source todo-api)"')
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,9 +50,6 @@ def cli() -> None:
     Settings come from the variables below and from .env in the current
     directory; 'todo-api settings' shows the present values. Without
     DATABASE_URL, an embedded PostgreSQL keeps the data in DATA_DIR.
-
-    Bash completes commands and options after
-    eval "$(_TODO_API_COMPLETE=bash_source todo-api)"; zsh and fish likewise.
     """
 
 

@@ -34,7 +34,7 @@ def settings() -> None:
 def described() -> dict[str, str]:
     """The default of each variable, and what it takes where its type says so."""
     return {
-        variable: ", ".join(filter(None, [f"default: {_default(field.name)}", allowed(field)]))
+        variable: "; ".join(filter(None, [f"default: {_default(field.name)}", allowed(field)]))
         for variable, field in FIELDS.items()
     }
 
