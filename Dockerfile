@@ -10,10 +10,10 @@ RUN /opt/todo-api/bin/pip install --no-cache-dir --no-deps --no-build-isolation 
 
 FROM debian:12-slim
 RUN apt-get update && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*
+RUN useradd --uid 65520 --user-group --no-create-home todo-api
 COPY --from=build /opt/todo-api /opt/todo-api
 ENV PATH=/opt/todo-api/bin:$PATH HOST=0.0.0.0
-# Nobody else's uid. DATABASE_URL has to be set: without it, the data would be lost with the container.
-USER 65520
+USER 65520:65520
 EXPOSE 8000
 ENTRYPOINT ["todo-api"]
 CMD ["serve"]
