@@ -47,8 +47,8 @@ def query(url: str, statement: str) -> list[tuple[Any, ...]]:
 
 
 def copy(old: str, new: str) -> None:
-    """Dump one database and restore it in another, with the programs of the newer server."""
-    dump = subprocess.run([newest() / "pg_dump", "--dbname", old], capture_output=True, check=True).stdout
+    """Dump a database of 15 with its own pg_dump, as a newer one may be older than the server's last update."""
+    dump = subprocess.run([postgres15() / "pg_dump", "--dbname", old], capture_output=True, check=True).stdout
     psql = [f"{newest()}/psql", "--quiet", "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--dbname", new]
     subprocess.run(psql, input=dump, stdout=subprocess.DEVNULL, check=True)
 
