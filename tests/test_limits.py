@@ -36,25 +36,21 @@ def test_a_worker_may_start_slowly(tmp_path: Path, database_url: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the files of a running process")
-def test_no_request_needs_a_file(tmp_path: Path, database_url: str) -> None:
+SERVED = ["/health/ready", "/metrics", "/schema", "/schema/openapi.json", "/schema/assets/swagger-ui.css"]
+
+
+def test_no_request_needs_a_file_twice(tmp_path: Path, database_url: str) -> None:
     """Whoever has a connection is served when the process may open nothing more."""
     with (
         serving(tmp_path, DATABASE_URL=database_url) as service,
         httpx.Client(base_url=service.url, timeout=30) as http,
     ):
-        wait_until(lambda: http.get("/health/ready").status_code == 200)
+        wait_until(lambda: all(http.get(path).status_code == 200 for path in SERVED))
         process = psutil.Process(service.process.pid)
         open_files = {int(path.name) for path in Path(f"/proc/{process.pid}/fd").iterdir()}
         first_free = next(number for number in count() if number not in open_files)
         process.rlimit(psutil.RLIMIT_NOFILE, (first_free, process.rlimit(psutil.RLIMIT_NOFILE)[1]))
-        for path in (
-            "/health/ready",
-            "/metrics",
-            "/schema",
-            "/schema/openapi.json",
-            "/schema/assets/swagger-ui.css",
-        ):
-            assert 200 == http.get(path).status_code
+        assert [200] * len(SERVED) == [http.get(path).status_code for path in SERVED]
         assert '"level":"error"' not in service.log
 
 
