@@ -69,7 +69,7 @@ openapi: $(DEV)  ## write the examples and the copy of the OpenAPI document anew
 plans: $(DEV)  ## show what each statement reads among 5,000,000 tasks; takes minutes
 	.venv/bin/python -m tests.plans
 
-bench: $(DEV)  ## measure how fast it is, with wrk; ARGS=--help tells what else can be measured
+bench: $(DEV)  ## measure how fast it is, with wrk; ARGS=--peers beside other stacks, ARGS=--help tells what else
 	.venv/bin/python -m tests.bench $(ARGS)
 
 clean:  ## remove what was set up

@@ -6,30 +6,40 @@ itself, and PostgreSQL and wrk share the second. What else the machine does is i
 """
 
 import argparse
+import json
 import os
 import platform
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import httpx
 import psutil
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from todo_api.postgres import embedded, migrations
 
-from . import plans
+from . import answers, chart, plans
 from .distance import Distance
 from .service import Service, serving
 
 OPERATIONS = ("get", "list", "create", "update", "toggle")
 PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 SCRIPT = Path(__file__).with_suffix(".lua")
+PEERS = {
+    "bare ASGI, psycopg_pool": "asgi_psycopg.py",
+    "FastAPI, asyncpg": "fastapi_asyncpg.py",
+    "FastAPI, SQLModel": "fastapi_sqlmodel.py",
+    "Fastify, postgres.js": "fastify.js",
+}
 
 ADD_USERS = "insert into users (email) select format('user%s@example.org', n) from generate_series(1, 1000) n"
 ADD_TASKS = """
@@ -53,13 +63,18 @@ order by id desc offset %s limit 1
 
 
 class Load(NamedTuple):
-    """Requests a second, milliseconds until the answer, and the service's CPU microseconds a request."""
+    """Requests a second, milliseconds until the answer, and what it takes.
+
+    That is CPU microseconds a request, of the server and of PostgreSQL, and the server's memory in MiB.
+    """
 
     rate: float
     least: float
     median: float
     p99: float
     cpu: float
+    database: float
+    memory: float
 
 
 def pin(processor: int) -> None:
@@ -69,26 +84,46 @@ def pin(processor: int) -> None:
 
 
 @contextmanager
-def service(directory: Path, url: str, **variables: str) -> Iterator[Service]:
-    """The service on a processor of its own."""
+def service(directory: Path, url: str, **how: Any) -> Iterator[Service]:
+    """The service, or one that is started otherwise, on a processor of its own."""
     pin(0)
-    with serving(directory, DATABASE_URL=url, ACCESS_LOG="false", **variables) as running:
+    with serving(directory, **(how | {"DATABASE_URL": url, "ACCESS_LOG": "false"})) as running:
         pin(1)
         yield running
 
 
+def family(running: Service) -> list[psutil.Process]:
+    """The server's processes. The last one serves; uv, which starts it, stays until it ends."""
+    process = psutil.Process(running.process.pid)
+    return [process, *process.children(recursive=True)]
+
+
+def used(running: Service) -> tuple[float, float]:
+    """The CPU seconds that the server and PostgreSQL have used, with processes of theirs that have ended."""
+    of_server = family(running)
+    server = database = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            seconds = sum(process.cpu_times()[:4])
+            if process in of_server:
+                server += seconds
+            elif process.name() == "postgres":
+                database += seconds
+    return server, database
+
+
 def drive(running: Service, operation: str, tasks: Path, seconds: int, clients: int = 32) -> Load:
     """Send it one kind of request for so long; the program ends if one of them fails."""
-    cpu_times = psutil.Process(running.process.pid).cpu_times
-    before = cpu_times()
+    before = used(running)
     command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "-s", str(SCRIPT), running.url, "--"]
     printed = subprocess.run([*command, operation, str(tasks)], capture_output=True, text=True, check=True)
-    after = cpu_times()
+    after = used(running)
     requests, duration, least, middle, p99, failures = map(float, printed.stdout.splitlines()[-1].split())
     if failures or not requests:
         sys.exit(f"{operation}: {failures:.0f} of {requests:.0f} requests failed.\n{running.log}")
-    cpu = after.user - before.user + after.system - before.system
-    return Load(requests / duration * 1e6, least / 1e3, middle / 1e3, p99 / 1e3, cpu / requests * 1e6)
+    cpu, database = (1e6 * (end - start) / requests for start, end in zip(before, after, strict=True))
+    memory = family(running)[-1].memory_info().rss / 2**20
+    return Load(requests / duration * 1e6, least / 1e3, middle / 1e3, p99 / 1e3, cpu, database, memory)
 
 
 def note(path: Path, rows: Iterable[tuple[object, ...]]) -> Path:
@@ -97,11 +132,21 @@ def note(path: Path, rows: Iterable[tuple[object, ...]]) -> Path:
     return path
 
 
-def speed(directory: Path, url: str, tasks: Path, seconds: int) -> Iterator[str]:
+def fill(connection: psycopg.Connection, tasks: Path) -> None:
+    """Begin anew with 1000 users of 20 tasks each, and write down a task of each."""
+    connection.execute("truncate users, tasks")
+    connection.execute(ADD_USERS)
+    connection.execute(ADD_TASKS)
+    connection.execute("vacuum (analyze) users, tasks")
+    connection.execute("checkpoint")
+    note(tasks, connection.execute(A_TASK_OF_EACH))
+
+
+def speed(directory: Path, url: str, tasks: Path, given: argparse.Namespace) -> Iterator[str]:
     """Requests a second, what each costs and how long it takes."""
+    seconds = given.seconds
     with service(directory, url) as running:
-        memory = psutil.Process(running.process.pid).memory_info
-        resting = memory().rss
+        resting = family(running)[-1].memory_info().rss / 2**20
         loads = {}
         for operation in OPERATIONS:
             plans.tell(f"{operation}: {seconds} s")
@@ -114,11 +159,78 @@ def speed(directory: Path, url: str, tasks: Path, seconds: int) -> Iterator[str]
         yield ""
         for operation, load in loads.items():
             yield f"{operation:8}{'█' * round(load.rate * scale)} {load.rate:,.0f}"
-        yield f"\nMemory: {resting / 2**20:.0f} MiB at rest, {memory().rss / 2**20:.0f} MiB afterwards"
+        yield f"\nMemory: {resting:.0f} MiB at rest, {load.memory:.0f} MiB afterwards"
 
 
-def round_trips(directory: Path, url: str, tasks: Path, seconds: int) -> Iterator[str]:
+def servers(directory: Path, url: str) -> dict[str, dict[str, Any]]:
+    """How to start the service and its peers. What a peer needs is installed from what its file names."""
+    near = conninfo_to_dict(url)
+    names = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGDATABASE": "dbname"}
+    node = directory / "node"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    environment |= {variable: str(near[name]) for variable, name in names.items()}
+    environment |= {"NODE_PATH": str(node / "node_modules")}
+    uv = [str(Path(sys.executable).with_name("uv")), "run", "--quiet", "--python", sys.executable, "--script"]
+    found: dict[str, dict[str, Any]] = {"todo-api": {}}
+    for name, file in PEERS.items():
+        path = Path(__file__).parent / "peers" / file
+        command = [*uv, str(path)]
+        if path.suffix == ".js":
+            if not shutil.which("npm"):
+                plans.tell(f"{name} is left out: there is no npm")
+                continue
+            _, _, *install = path.read_text().splitlines()[0].split()
+            subprocess.run(["npm", *install, "--silent", "--prefix", str(node)], check=True)
+            command = ["node", str(path)]
+        found[name] = {"command": command, "ready": "running on http", **environment}
+    return found
+
+
+def compare(directory: Path, url: str, tasks: Path, given: argparse.Namespace) -> Iterator[str]:
+    """The same beside other services with the same operations, which answer alike."""
+    started = servers(directory, url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        for name, how in started.items():
+            plans.tell(f"{name}: its answers")
+            with service(directory, url, **how) as running, httpx.Client(base_url=running.url) as client:
+                faults = list(answers.faults(client, connection, *tasks.read_text().split()[:2]))
+            if faults:
+                sys.exit("\n".join((f"{name} does not answer as the service does:", *faults)))
+        loads: dict[str, dict[str, list[Load]]] = {
+            what: {name: [] for name in started} for what in OPERATIONS
+        }
+        for turn in range(given.rounds):
+            for name, how in started.items():
+                fill(connection, tasks)
+                with service(directory, url, **how) as running:
+                    for operation in OPERATIONS:
+                        plans.tell(f"round {turn + 1} of {given.rounds}, {name}, {operation}")
+                        drive(running, operation, tasks, 2)
+                        loads[operation][name].append(drive(running, operation, tasks, given.seconds))
+        versions = [f"PostgreSQL {connection.info.parameter_status('server_version')}"]
+    if shutil.which("node"):
+        node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
+        versions.append(f"Node {node.stdout.strip()}")
+    times = f"{given.rounds} x {given.seconds} s for each operation"
+    figures = {
+        "how": f"{times}, on {machine()}; {', '.join(versions)}.",
+        "operations": {
+            operation: {
+                name: Load(*map(statistics.median, zip(*turns, strict=True)))._asdict()
+                for name, turns in of_each.items()
+            }
+            for operation, of_each in loads.items()
+        },
+    }
+    given.to.mkdir(exist_ok=True)
+    path = given.to / "benchmark.json"
+    path.write_text(json.dumps(figures, indent=1) + "\n")
+    yield chart.publish(path)
+
+
+def round_trips(directory: Path, url: str, tasks: Path, given: argparse.Namespace) -> Iterator[str]:
     """How often each operation waits for a far database, and what a pool of 4 then gives 64 clients."""
+    seconds = given.seconds
     distance = Distance(url)
     with service(directory, distance.url, POOL_MAX_SIZE="4") as running:
         yield "           least ms where a trip takes                64 clients   times what 4 connections"
@@ -134,9 +246,9 @@ def round_trips(directory: Path, url: str, tasks: Path, seconds: int) -> Iterato
             yield f"{operation:8}{near:9.2f}{far:9.2f}{trips:14.2f}{rate:20,.0f}{gain:28.1f}"
 
 
-def growth(directory: Path, url: str, tasks: Path, seconds: int) -> Iterator[str]:
+def growth(directory: Path, url: str, tasks: Path, given: argparse.Namespace) -> Iterator[str]:
     """What a page of 100 and a point read take among few tasks and among many, at best of several turns."""
-    turns = 3 * seconds
+    turns = 3 * given.seconds
     with service(directory, url) as running, psycopg.connect(url, autocommit=True) as connection:
         few = [drive(running, "get", tasks, 1, clients=1).median for _ in range(turns)]
         plans.load(connection)
@@ -173,9 +285,12 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     what = parser.add_mutually_exclusive_group()
-    for option, measure in (("--rtt", round_trips), ("--growth", growth)):
+    for option, measure in (("--peers", compare), ("--rtt", round_trips), ("--growth", growth)):
         what.add_argument(option, dest="measure", action="store_const", const=measure, help=measure.__doc__)
     parser.add_argument("--seconds", type=int, default=5, help="how long each step takes (default: 5)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often --peers begins anew (default: 3)")
+    to = "where --peers writes figures and chart (default: dist)"
+    parser.add_argument("--to", type=Path, default=Path("dist"), help=to)
     parser.set_defaults(measure=speed)
     given = parser.parse_args()
     if not shutil.which("wrk"):
@@ -188,13 +303,11 @@ def main() -> None:
         url = stack.enter_context(embedded.running(directory / "postgresql", settings=settings))
         migrations.apply(url, plans.tell)
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(ADD_USERS)
-            connection.execute(ADD_TASKS)
-            connection.execute("vacuum (analyze) users, tasks")
-            tasks = note(directory / "tasks", connection.execute(A_TASK_OF_EACH))
-        for line in given.measure(directory, url, tasks, given.seconds):
+            fill(connection, tasks := directory / "tasks")
+        for line in given.measure(directory, url, tasks, given):
             sys.stdout.write(line + "\n")
-    sys.stdout.write(f"\n{machine()}\n")
+    if given.measure is not compare:
+        sys.stdout.write(f"\n{machine()}\n")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ FAILURES: dict[str, Any] = {
     "internal-error": RuntimeError(),
     "unavailable": psycopg.OperationalError(),
     "timed-out": psycopg.errors.QueryCanceled(),
-    "schema-behind": [[], []],  # neither a migration nor a task to lock
+    "schema-behind": [[], [], []],  # no migration, no task to lock, no temporary file
 }
 
 

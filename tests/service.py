@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,9 +57,9 @@ class Service:
     @property
     def url(self) -> str:
         """Where it listens."""
-        found = re.search(r"(http://[\d.]+:\d+)/schema", self.log)
+        found = re.search(r"http://[\d.]+:\d+", self.log)
         assert found, self.log
-        return found[1]
+        return found[0]
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
         """Send the signal and return the exit status."""
@@ -68,12 +68,21 @@ class Service:
 
 
 @contextmanager
-def serving(directory: Path, *arguments: str, **variables: str) -> Iterator[Service]:
-    """Run ``todo-api serve`` on a free port, and on its own PostgreSQL unless DATABASE_URL is given."""
+def serving(
+    directory: Path,
+    *arguments: str,
+    command: Sequence[str] = (*COMMAND, "serve"),
+    ready: str = "startup complete",
+    **variables: str,
+) -> Iterator[Service]:
+    """Run ``todo-api serve`` on a free port, and on its own PostgreSQL unless DATABASE_URL is given.
+
+    Another ``command`` is one that serves too. It prints its URL before ``ready``, or right behind it.
+    """
     log = directory / f"serve-{time.monotonic_ns()}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*COMMAND, "serve", *arguments],
+            [*command, *arguments],
             cwd=directory,
             env=environment(directory, **variables),
             stdin=subprocess.DEVNULL,
@@ -82,7 +91,7 @@ def serving(directory: Path, *arguments: str, **variables: str) -> Iterator[Serv
         )
     service = Service(process, log)
     try:
-        while "startup complete" not in service.log:
+        while ready not in service.log:
             assert process.poll() is None, service.log
             time.sleep(0.02)
         yield service

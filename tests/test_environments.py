@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,8 +25,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from todo_api.app import create_app
 from todo_api.commands import main
-from todo_api.postgres import migrations
-from todo_api.postgres.conninfo import connect, conninfo
+from todo_api.postgres import embedded, migrations
+from todo_api.postgres.conninfo import connect, conninfo, describe
+from todo_api.postgres.wheel import EmbeddedError
 from todo_api.server import processes
 from todo_api.settings import Settings
 
@@ -43,6 +45,7 @@ COMMANDS = [
     ["migrations"],
     ["rollback", "--yes"],
     ["migrate"],
+    ["pg", "psql", "--command=select"],
 ]
 
 Databases = Callable[[str], str]
@@ -107,6 +110,9 @@ class World:
     def _no_server(self) -> Mapping[str, str]:
         return {"DATABASE_URL": f"postgresql://ada:s3cret@/todo?host={self.directory}"}
 
+    def _no_name(self) -> Mapping[str, str]:
+        return {"DATABASE_URL": "postgresql://ada:s3cret@db..example.org/todo"}
+
     def _wrong_options(self) -> Mapping[str, str]:
         return {"DATABASE_URL": self.migrated(), "PGOPTIONS": "-c no_such_setting=1"}
 
@@ -140,7 +146,6 @@ class World:
         return {}
 
     def _only_migrations(self) -> Mapping[str, str]:
-        self._no_extra()  # so that there is no other database
         return {"MIGRATIONS_DATABASE_URL": self.made("")}
 
     def _leave_home(self) -> None:
@@ -163,33 +168,44 @@ NO_EXTRA = r"There is no database: set DATABASE_URL, or install one by pip insta
 
 # What each of COMMANDS says in an environment; one sentence is that of all of them.
 TABLE: dict[str, str | list[str]] = {
-    "no_schema": [BEHIND, NO_TABLE, NO_TABLE, NO_TABLE, "tasks/get: " + NO_TABLE, WORKS, WORKS, WORKS],
-    "no_privileges": [PRIVILEGE] * 4 + ["tasks/get: " + PRIVILEGE] + [PRIVILEGE] * 3,
-    "read_only": [WORKS, READ_ONLY, WORKS, "There is no user bob", WORKS, WORKS, "0005.*" + READ_ONLY, WORKS],
+    "no_schema": [BEHIND, NO_TABLE, NO_TABLE, NO_TABLE, "tasks/get: " + NO_TABLE, *[WORKS] * 4],
+    "no_privileges": [*[PRIVILEGE] * 4, "tasks/get: " + PRIVILEGE, *[PRIVILEGE] * 3, WORKS],
+    "read_only": [
+        WORKS,
+        READ_ONLY,
+        WORKS,
+        "There is no user bob",
+        WORKS,
+        WORKS,
+        "0005.*" + READ_ONLY,
+        WORKS,
+        WORKS,
+    ],
     "latin1": [
         "encoding is LATIN1 and must be UTF8. .* create database NAME encoding 'UTF8'",
         *[NO_TABLE] * 3,
         "tasks/get: " + NO_TABLE,
         *["encoding is LATIN1 and must be UTF8"] * 3,
+        WORKS,
     ],
     "no_database": 'database "no_such_database" does not exist',
     "no_server": "No such file or directory",
+    "no_name": "The name of the database's host is not one that can be looked up",
     "wrong_options": 'unrecognized configuration parameter "no_such_setting"',
     "no_extra": NO_EXTRA,
     "no_data_directory": "PostgreSQL cannot run in .*Not a directory",
-    "no_home": [WORKS] * 3 + ["There is no user bob"] + [WORKS] * 4,
+    "no_home": [*[WORKS] * 3, "There is no user bob", *[WORKS] * 5],
     "no_home_and_no_database": "DATA_DIR must be set, or DATABASE_URL, where there is no home directory",
     "no_temporary_directory": [
         "No usable temporary directory found in .*",
         *[WORKS] * 2,
         "There is no user bob",
-        *[WORKS] * 4,
+        *[WORKS] * 5,
     ],
     "bad_file": ".env line 1 cannot be read: write NAME=value",
     "only_migrations": [
-        "MIGRATIONS_DATABASE_URL is set and DATABASE_URL is not: set both.",
-        *[NO_EXTRA] * 4,
-        *[WORKS] * 3,
+        *["MIGRATIONS_DATABASE_URL is set and DATABASE_URL is not: set both."] * 5,
+        *[WORKS] * 4,
     ],
 }
 
@@ -205,7 +221,7 @@ def test_every_command_ends_in_a_sentence(
 ) -> None:
     """It does its work or says why not, after the database that it works on: no traceback, no password."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(processes, "run", lambda *_: None)  # where serve would begin to serve
+    monkeypatch.setattr(processes, "run", lambda *_, **__: None)  # where serve would begin to serve
     expected = TABLE[name]
     sentences = [expected] * len(COMMANDS) if isinstance(expected, str) else expected
     with monkeypatch.context() as patch:
@@ -242,6 +258,49 @@ def test_an_argument_that_is_no_text_is_refused(
     with pytest.raises(SystemExit):
         main()
     assert "Error: An argument is not text in UTF-8.\n" == capsys.readouterr().err
+
+
+def test_a_terminal_that_lacks_a_letter_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What cannot be printed is not printed wrongly."""
+    monkeypatch.setattr(sys, "argv", ["todo-api", "explain"])
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(BytesIO(), "latin-1"))
+    with pytest.raises(SystemExit):
+        main()
+    assert "Error: The output is to be in latin-1, which lacks a letter" in capsys.readouterr().err
+
+
+def test_a_copy_of_the_data_that_lost_its_owner_is_refused(tmp_path: Path) -> None:
+    """The sentence has the commands that put it right."""
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    (data / "PG_VERSION").write_text("18\n")
+    if os.geteuid() != 0:  # who cannot give files away
+        data.chmod(0o755)
+    refused = rf"The data in {data} have lost their owner or mode.*: as root, run '(.+)' and '(.+)'\.$"
+    with pytest.raises(EmbeddedError, match=refused) as why, embedded.running(tmp_path):
+        pass
+    found = re.search(refused, str(why.value))
+    assert found
+    for command in found.groups():
+        subprocess.run(command.split(), check=True)
+    with pytest.raises(EmbeddedError, match="PostgreSQL did not start"), embedded.running(tmp_path):
+        pass
+
+
+def test_a_service_of_libpq_is_named_as_what_it_stands_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a command says it works on is what libpq connects to; another URL is not affected."""
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    monkeypatch.delenv("PGSERVICE", raising=False)
+    (tmp_path / "services").write_text("[prod]\nhost=db\nuser=ada\ndbname=todo\nconnect_timeout=40\n")
+    assert "todo on db port 5432, as role ada" == describe("postgresql://?service=prod")
+    assert "connect_timeout" not in conninfo_to_dict(conninfo("postgresql://?service=prod"))
+    assert "todo on localhost port 5432, as role bob" == describe("postgresql://bob@localhost/todo")
+    monkeypatch.setenv("PGSERVICE", "prod")
+    assert "todo on db port 5432, as role bob" == describe("postgresql://bob@")
 
 
 HOSTILE = {
@@ -315,7 +374,7 @@ def test_options_of_the_environment_reach_the_pool(made: Databases, tmp_path: Pa
 
 
 def test_the_operator_s_patience_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A silent host is waited for as long as the URL or a variable says, everywhere; else for 3 seconds."""
+    """A silent host is waited for as long as the URL or a variable says, everywhere; else for 2 seconds."""
     url = "postgresql://ada@db/todo"
     assert "2" == conninfo_to_dict(conninfo(url))["connect_timeout"]
     assert "40" == conninfo_to_dict(conninfo(f"{url}?connect_timeout=40", Settings()))["connect_timeout"]

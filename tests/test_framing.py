@@ -140,6 +140,21 @@ def test_the_limits_hold_with_upgrade(server: str, body: str) -> None:
         assert statuses == exchange(server, *(stream[i : i + 20_000] for i in range(0, len(stream), 20_000)))
 
 
+def test_only_an_unfinished_head_counts(server: str) -> None:
+    """Small requests whose sum exceeds the limit are answered, though they end within a head."""
+    one = "GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+    count = HEAD_LIMIT // len(one) + 100
+    assert [200] * (count + 2) == exchange(server, one * count + one[:20], one[20:] + LAST, pause=0.1)
+
+
+def test_a_trailer_does_not_count_for_the_next_head(server: str) -> None:
+    """Both are within the limit, and their sum is not."""
+    filling = "x" * (HEAD_LIMIT // 2)
+    stream = post("Transfer-Encoding: chunked", f"2\r\n{{}}\r\n0\r\nX-Large: {filling}\r\n\r\n")
+    stream += f"GET /health/live HTTP/1.1\r\nHost: a\r\nX-Large: {filling}\r\n\r\n"
+    assert [422, 200, 200] == exchange(server, stream + LAST)
+
+
 def post(headers: str, body: str = "{}") -> str:
     """A request whose framing is in ``headers``."""
     return f"POST /api/users HTTP/1.1\r\n{JSON}{headers}\r\n\r\n{body}"

@@ -187,6 +187,30 @@ async def test_keys_belong_to_the_user(ada: User, bob: User) -> None:
     assert_problem(await create(nobody, "k"), 404, "user-not-found")
 
 
+@pytest.mark.parametrize("body", [None, b"null"])
+async def test_a_toggle_takes_no_key(ada: User, body: bytes | None) -> None:
+    """Its repetition would undo it: 422 says what to send instead, and nothing is written."""
+    task = await ada.creates()
+    path, key = f"{ada.path(task)}/complete", {"Idempotency-Key": "k", "Content-Type": "application/json"}
+    problem = assert_problem(await ada.client.patch(path, content=body, headers=key), 422, "invalid-request")
+    [fault] = problem["errors"]
+    assert "Idempotency-Key" == fault["header"]
+    assert '{"completed": true}' in fault["detail"]
+    assert [task] == await ada.lists()
+    for _ in range(2):
+        response = await ada.client.patch(path, json={"completed": True}, headers=key)
+        assert (200, True) == (response.status_code, response.json()["completed"])
+
+
+async def test_a_user_takes_no_key(client: httpx.AsyncClient) -> None:
+    """422 says why, and no user is made; without the key a repeated request is a 409."""
+    user = {"email": f"{uuid4().hex}@example.org"}
+    response = await client.post("/api/users", json=user, headers={"Idempotency-Key": "k"})
+    problem = assert_problem(response, 422, "invalid-request")
+    assert ["Idempotency-Key"] == [fault["header"] for fault in problem["errors"]]
+    assert [201, 409] == [(await client.post("/api/users", json=user)).status_code for _ in range(2)]
+
+
 async def test_without_a_key_each_request_creates(ada: User) -> None:
     """Two equal tasks are no mistake."""
     assert (await ada.creates("x"))["id"] != (await ada.creates("x"))["id"]

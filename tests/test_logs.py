@@ -1,13 +1,13 @@
 """What is logged of a request, what never is, and how a line looks."""
 
 import dataclasses
-import io
 import json
 import logging
+import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import httpx
 import msgspec
@@ -26,24 +26,21 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 
 @pytest.fixture
-def lines() -> Iterator[Lines]:
+def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
     """All that was logged since the last call, as the JSON that an operator gets."""
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(logs.JSONFormatter())
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print(self.format(record), file=sys.stderr)
+
+    handler = Handler()
+    handler.setFormatter(logs.FieldsFormatter(logs.as_json))
     handler.addFilter(lambda record: not record.name.startswith("http"))  # the tests' client logs too
     root = logging.getLogger()
     before = root.level
     root.addHandler(handler)
     root.setLevel(logging.INFO)
-
-    def read() -> list[dict[str, Any]]:
-        text = stream.getvalue()
-        stream.seek(0)
-        stream.truncate()
-        return [json.loads(line) for line in text.splitlines()]
-
-    yield read
+    yield lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     root.removeHandler(handler)
     root.setLevel(before)
 
@@ -182,7 +179,7 @@ def test_a_line_is_json_whatever_is_logged(
     message: str, arguments: tuple[object, ...], extra: dict[str, object]
 ) -> None:
     """One line, valid JSON, with the message and whatever else is known."""
-    text = logs.JSONFormatter().format(record(message, *arguments, **extra))
+    text = logs.FieldsFormatter(logs.as_json).format(record(message, *arguments, **extra))
     assert "\n" not in text
     line = json.loads(text, parse_constant=pytest.fail)
     assert message.split("%")[0] in line["message"]
@@ -192,13 +189,52 @@ def test_a_line_is_json_whatever_is_logged(
 def test_a_terminal_shows_a_line_that_cannot_be_forged(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a terminal would obey is escaped, and colours are left out where NO_COLOR asks for it."""
     monkeypatch.setenv("NO_COLOR", "1")
-    shown = logs.LineFormatter().format(record("two\nlines", value="\x1b[2J\u202e"))
+    shown = logs.FieldsFormatter(logs.as_line).format(record("two\nlines", value="\x1b[2J\u202e"))
     assert shown.endswith(r"error   two\nlines value=\x1b[2J\u202e")
+
+
+def test_a_terminal_shows_a_request_in_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status, method, route and duration of a request, then its id; its status has a colour."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    logger = logging.getLogger("todo_api.access")
+    monkeypatch.setattr(logger, "isEnabledFor", lambda _level: True)
+    token = logs.request_id.set("mine")
+    logs.AccessLog().write("GET", "/api/users/{user_id}", 404, 0.0123, b"/api/users/1\xff")
+    logs.request_id.reset(token)
+    assert re.fullmatch(
+        r"\x1b\[2m\d\d:\d\d:\d\d\x1b\[0m \x1b\[33m404    \x1b\[0m GET     /api/users/{user_id} +12\.30 ms"
+        r" path=/api/users/1\xff \x1b\[2mmine\x1b\[0m\n",
+        capsys.readouterr().err,
+    )
+
+
+def full() -> TextIO:
+    """A file on a full disk."""
+    return Path("/dev/full").open("w", buffering=1)
+
+
+@pytest.mark.parametrize("state", ["never open", "full", "closed"])
+async def test_a_request_is_answered_whatever_standard_error_is(
+    state: str, ada: User, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that cannot be written is lost, and nothing else."""
+    with full() as stream:
+        monkeypatch.setattr(sys, "stderr", None if state == "never open" else stream)
+        if state == "closed":
+            stream.close()
+        await ada.lists()
+        if state == "full":
+            monkeypatch.undo()
+            with pytest.raises(OSError, match="No space"):  # what is left in the buffer
+                stream.close()
 
 
 def test_exceptions_speak_outside_of_requests_only() -> None:
     """In a request a stack ends in the exception's type, as its message may quote the client."""
-    for formatter in (logs.JSONFormatter(), logs.LineFormatter()):
+    for form in (logs.as_json, logs.as_line):
+        formatter = logs.FieldsFormatter(form)
         try:
             raise ValueError("sec" + "ret")  # the stack quotes this line
         except ValueError:
@@ -220,7 +256,7 @@ def test_a_server_logs_json_where_nobody_watches(database_url: str, tmp_path: Pa
         logged = [
             json.loads(line)
             for line in service.log.splitlines()
-            if not line.startswith(("Database:", "Documentation:"))
+            if not line.startswith(("Database:", "Documentation:", "Stop:"))
         ]
     [line] = [line for line in logged if line.get("request_id") == "mine"]
     assert ("GET", "/health/live", 200) == (line["method"], line["route"], line["status"])

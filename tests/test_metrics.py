@@ -1,27 +1,32 @@
 """What an operator sees at /metrics, from one process and from several."""
 
 import asyncio
+import os
+import platform
 import shutil
 import signal
+import socket
+import subprocess
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+from uuid import uuid4
 
 import httpx
 import msgspec
 import psutil
 import psycopg
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from todo_api import VERSION
 from todo_api.app import create_app
 from todo_api.settings import Settings
 
 from .conftest import NewDatabase, assert_problem, make_user, talking_to
-from .service import serving
-
-T = TypeVar("T")
+from .service import Service, serving, wait_until
 
 
 class Figures:
@@ -46,21 +51,36 @@ class Figures:
         return sum(s.value for s in self.samples if s.name == name and wanted <= s.labels.items())
 
 
-async def test_requests_are_counted_by_route(settings: Settings) -> None:
-    """Requests are counted by method, route and status, and timed by route; no id becomes a label."""
+async def test_requests_are_counted_and_timed_by_route(settings: Settings) -> None:
+    """Each method, route and status has a series of its own; no id becomes a label."""
+    began = time.monotonic()
     async with talking_to(create_app(settings)) as client:
         ada = await make_user(client)
         await ada.creates()
         await ada.creates()
+        await ada.lists()
         await client.get(f"{ada.tasks}/{ada.id}")
         figures = Figures(await client.get("/metrics"))
+    took = time.monotonic() - began
     tasks = {"route": "/api/{user_id}/tasks"}
-    assert 2 == figures("http_requests_total", method="POST", status=201, **tasks)
-    assert 2 == figures("http_request_duration_seconds_count", **tasks)
-    assert 0 < figures("http_request_duration_seconds_sum", **tasks)
-    assert 1 == figures("http_requests_total", status=404, route="/api/{user_id}/tasks/{task_id}")
+    assert 2 == figures("http_request_duration_seconds_count", method="POST", status=201, **tasks)
+    assert 1 == figures("http_request_duration_seconds_count", method="GET", status=200, **tasks)
+    assert 1 == figures(
+        "http_request_duration_seconds_count", status=404, route=tasks["route"] + "/{task_id}"
+    )
+    assert 0 < figures("http_request_duration_seconds_sum") < took
+    assert 0 < figures("database_statement_duration_seconds_sum") < took
     assert 1 == figures("http_requests_in_flight")  # the one that asks
     assert ada.id not in figures.text
+
+
+async def test_the_process_and_its_version_are_seen(client: httpx.AsyncClient) -> None:
+    """By the names that dashboards for any Python service use."""
+    figures = Figures(await client.get("/metrics"))
+    assert 1 == figures("todo_api_build_info", version=VERSION)
+    assert 1 == figures("python_info", version=platform.python_version())
+    assert psutil.Process().memory_info().rss / 2 < figures("process_resident_memory_bytes")
+    assert 0 < figures("process_cpu_seconds_total")
 
 
 async def test_what_clients_make_up_becomes_no_label(settings: Settings) -> None:
@@ -71,8 +91,8 @@ async def test_what_clients_make_up_becomes_no_label(settings: Settings) -> None
         for made_up in ("BREW", "WHEN"):
             await client.request(made_up, "/api/users")
         figures = Figures(await client.get("/metrics"))
-    assert 4 == figures("http_requests_total", method="GET", route="unmatched", status=404)
-    assert 2 == figures("http_requests_total", method="other", status=405)
+    assert 4 == figures("http_request_duration_seconds_count", method="GET", route="unmatched", status=404)
+    assert 2 == figures("http_request_duration_seconds_count", method="other", status=405)
     assert {"GET", "other"} == {s.labels["method"] for s in figures.samples if "method" in s.labels}
 
 
@@ -90,14 +110,32 @@ async def test_statements_are_timed_by_their_file(settings: Settings) -> None:
 
 
 async def test_the_pool_is_watched(settings: Settings) -> None:
-    """Size, free connections, callers that wait, and how long they waited."""
+    """Connections, those that are free, how many were opened, and how many seconds that took."""
+    began = time.monotonic()
     async with talking_to(create_app(settings)) as client:
         await make_user(client)
         figures = Figures(await client.get("/metrics"))
+    opened = figures("database_pool_acquisitions_total")
     assert 1 <= figures("database_pool_connections")
     assert figures("database_pool_connections_idle") <= figures("database_pool_connections")
-    assert 1 <= figures("database_pool_acquisitions_total")
-    assert {"database_pool_waiting", "database_pool_acquisition_seconds_total"} <= figures.names
+    assert 1 <= opened
+    # The pool counts whole milliseconds.
+    assert 0 <= figures("database_pool_acquisition_seconds_total") <= opened * (time.monotonic() - began)
+
+
+async def test_statements_that_wait_for_a_connection_are_counted_until_they_are_answered(
+    settings: Settings,
+) -> None:
+    """While the database is away they wait, and none is left afterwards."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        url = f"postgresql://127.0.0.1:{nobody.getsockname()[1]}/away"
+    away = msgspec.structs.replace(settings, database_url=url, pool_timeout=1)
+    async with talking_to(create_app(away)) as client:
+        waiting = [asyncio.create_task(client.get(f"/api/users/{uuid4()}")) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        assert 3 == Figures(await client.get("/metrics"))("database_pool_waiting")
+        assert [503, 503, 503] == [(await each).status_code for each in waiting]
+        assert 0 == Figures(await client.get("/metrics"))("database_pool_waiting")
 
 
 async def test_what_is_under_way_is_seen(
@@ -123,82 +161,140 @@ async def test_what_is_under_way_is_seen(
         assert 1 == figures("http_requests_in_flight")
 
 
+@contextmanager
+def two_workers(
+    database_url: str, directory: Path, temporary: Path | None = None, **variables: str
+) -> Iterator[tuple[Service, httpx.Client, httpx.Client]]:
+    """A service with two workers, and a connection to each."""
+    variables = {"DATABASE_URL": database_url, "TMPDIR": str(temporary or directory)} | variables
+    with serving(directory, "--workers", "2", **variables) as service, ExitStack() as connections:
+        wait_until(lambda: service.log.count("startup complete") == 2)
+        clients: dict[str, httpx.Client] = {}
+        while len(clients) < 2:
+            client = connections.enter_context(httpx.Client(base_url=service.url, timeout=30))
+            # The ids that a worker gives begin alike.
+            clients.setdefault(client.get("/health/live").headers["x-request-id"][:16], client)
+        one, other = clients.values()
+        yield service, one, other
+
+
+def workers_of(service: Service) -> list[psutil.Process]:
+    """The processes that serve."""
+    children = psutil.Process(service.process.pid).children()
+    living = [process for process in children if process.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in living if "spawn_main" in str(process.cmdline())]
+
+
+LIVE = {"route": "/health/live"}
+
+
 def test_any_worker_tells_the_figures_of_all(database_url: str, tmp_path: Path) -> None:
-    """Two workers answer with the same sums; one that is killed takes none of its counts along."""
-    variables = {
-        "DATABASE_URL": database_url,
-        "TMPDIR": str(tmp_path),
-        "POOL_MIN_SIZE": "1",
-        "POOL_MAX_SIZE": "1",
-    }
-    with serving(tmp_path, "--workers", "2", **variables) as service:
-        live: list[httpx.Response] = []
-        workers = eventually(lambda: two_workers(live, service.url + "/health/live"))
-        told: list[httpx.Response] = []
-        eventually(lambda: two_workers(told, service.url + "/metrics") == workers)
-        for answer in told:
-            assert len(live) == Figures(answer)("http_requests_total", route="/health/live")
-
-        def connections() -> float:
-            return Figures(get(service.url + "/metrics"))("database_pool_connections")
-
-        eventually(lambda: connections() == 2)
-        doomed = next(
-            p for p in psutil.Process(service.process.pid).children() if "spawn_main" in str(p.cmdline())
-        )
-        doomed.send_signal(signal.SIGKILL)
-        eventually(lambda: not doomed.is_running())
-        figures = Figures(eventually(lambda: attempt(service.url + "/metrics")))
-        assert len(live) == figures("http_requests_total", route="/health/live")
-        eventually(lambda: connections() == 2)  # of the other and of the new one
-        assert list(tmp_path.glob("todo-api-metrics-*"))
+    """Two workers answer with the same sums; what one measures is known to the other within seconds."""
+    with two_workers(database_url, tmp_path, POOL_MIN_SIZE="0") as (service, one, other):
+        count = "http_request_duration_seconds_count"
+        before = Figures(one.get("/metrics"))
+        assert before(count, **LIVE) == Figures(other.get("/metrics"))(count, **LIVE) >= 2
+        for _ in range(5):
+            other.get("/health/live")
+        figures = Figures(one.get("/metrics"))
+        assert before(count, **LIVE) + 5 == figures(count, **LIVE)
+        assert 0 == figures("database_pool_connections")
+        assert 1 == figures("todo_api_build_info", version=VERSION)
+        other.get("/health/ready")
+        wait_until(lambda: Figures(one.get("/metrics"))("database_pool_connections") > 0, 20)
         service.stop()
     assert not list(tmp_path.glob("todo-api-metrics-*"))
 
 
+def test_a_worker_that_ends_leaves_its_counts_and_takes_along_what_it_measured(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Its successor takes over its files, so they become no more."""
+    with two_workers(database_url, tmp_path, POOL_MIN_SIZE="1", POOL_MAX_SIZE="1") as (service, one, other):
+        count = "http_request_duration_seconds_count"
+
+        def figures() -> Figures:
+            return Figures(httpx.get(f"{service.url}/metrics", timeout=30))
+
+        wait_until(lambda: figures()("database_pool_connections") == 2)
+        one.get("/health/live")
+        other.get("/health/live")
+        before = figures()(count, **LIVE)
+        service.process.send_signal(signal.SIGUSR2)
+        wait_until(lambda: service.log.count("startup complete") == 4)
+        wait_until(lambda: len(workers_of(service)) == 2)
+        wait_until(lambda: figures()("database_pool_connections") == 2, 20)
+        workers_of(service)[0].kill()
+        wait_until(lambda: service.log.count("startup complete") == 5)
+        wait_until(lambda: figures()("database_pool_connections") == 2, 20)
+        assert before == figures()(count, **LIVE)
+        [directory] = tmp_path.glob("todo-api-metrics-*")
+        assert 3 * 3 == len(list(directory.glob("*.db")))  # of two, and of one more while they are replaced
+
+
 def test_metrics_that_were_deleted_are_missed(database_url: str, tmp_path: Path) -> None:
     """A program that tidies temporary directories up makes them unavailable, not wrong; all else goes on."""
-    with serving(tmp_path, "--workers", "2", DATABASE_URL=database_url, TMPDIR=str(tmp_path)) as service:
-        assert 200 == get(f"{service.url}/metrics").status_code
+    with two_workers(database_url, tmp_path) as (service, one, other):
+        assert 200 == one.get("/metrics").status_code
         [directory] = tmp_path.glob("todo-api-metrics-*")
         for tidy_up in (empty, shutil.rmtree):
             tidy_up(directory)
-            problem = assert_problem(get(f"{service.url}/metrics"), 503, "unavailable")
-            assert "restart" in problem["detail"]
-            assert 200 == get(f"{service.url}/health/ready").status_code
+            for client in (one, other):
+                problem = assert_problem(client.get("/metrics"), 503, "unavailable")
+                assert "restart" in problem["detail"]
+                assert 200 == client.get("/health/ready").status_code
+        workers_of(service)[0].kill()
+        wait_until(lambda: service.log.count("startup complete") == 3)
+        assert service.log.count("cannot share its metrics") == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(directory)]
+    if os.getuid() or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("only root may mount a file system, and not in every container")
+    yield directory
+    subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+def test_a_temporary_directory_that_fills_up_ends_no_worker(
+    database_url: str, small_disk: Path, tmp_path: Path
+) -> None:
+    """Workers reserve what they will write. One that starts and cannot do so serves all but metrics."""
+    with two_workers(database_url, tmp_path, small_disk) as (service, one, other):
+        with suppress(OSError), (small_disk / "filling").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        for number in range(50):
+            one.request(("GET", "PUT", "POST", "DELETE")[number % 4], f"/{number}")
+            other.get("/health/live?unknown=1")
+        figures = Figures(one.get("/metrics"))
+        assert 50 == figures("http_request_duration_seconds_count", route="unmatched")
+        service.process.send_signal(signal.SIGUSR2)
+        wait_until(lambda: service.log.count("startup complete") == 4)
+        assert 1 == service.log.count("No space left on device")
+        assert 200 == httpx.get(f"{service.url}/health/ready", timeout=30).status_code
+        assert "another one replaces it" not in service.log
+
+
+@pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="only Linux limits another process")
+def test_without_a_free_descriptor_the_metrics_are_no_defect(database_url: str, tmp_path: Path) -> None:
+    """Where no more files can be opened, the sums of all workers are unavailable for as long."""
+    with two_workers(database_url, tmp_path) as (service, one, other):
+        Figures(one.get("/metrics"))
+        limits = {worker: worker.rlimit(psutil.RLIMIT_NOFILE) for worker in workers_of(service)}
+        for worker, (_, hard) in limits.items():
+            worker.rlimit(psutil.RLIMIT_NOFILE, (worker.num_fds() // 2, hard))
+        assert_problem(one.get("/metrics"), 503, "unavailable")
+        for worker, limit in limits.items():
+            worker.rlimit(psutil.RLIMIT_NOFILE, limit)
+        Figures(other.get("/metrics"))
 
 
 def empty(directory: Path) -> None:
     """Delete all files of a directory."""
     for file in directory.iterdir():
         file.unlink()
-
-
-def eventually(ask: Callable[[], T | None]) -> T:
-    """The first answer that is true, within a minute."""
-    deadline = time.monotonic() + 60
-    while not (answer := ask()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return answer
-
-
-def get(url: str) -> httpx.Response:
-    """The answer of whichever worker takes a fresh connection."""
-    return httpx.get(url, timeout=30)
-
-
-def attempt(url: str) -> httpx.Response | None:
-    """The same, or None where the worker died with the connection."""
-    try:
-        return get(url)
-    except httpx.TransportError:
-        return None
-
-
-def two_workers(answers: list[httpx.Response], url: str) -> set[str]:
-    """Ask some more at once, and tell by the ids that they give, which begin alike, who answered so far."""
-    with ThreadPoolExecutor(8) as threads:
-        answers += threads.map(get, [url] * 16)
-    workers = {answer.headers["x-request-id"][:16] for answer in answers}
-    return workers if len(workers) == 2 else set()

@@ -1,5 +1,6 @@
 """The environment and .env, read into Settings."""
 
+import os
 import re
 from pathlib import Path
 
@@ -79,7 +80,9 @@ def test_a_setting_is_read(variable: str, text: str, expected: object) -> None:
         ("DATABASE_URL", "postgresql://u:s3cret@h:five/todo"),
         ("DATABASE_URL", "postgresql://u:s3cret%zz@h/todo"),
         ("DATABASE_URL", "postgresql://u:s3cret@h/todo?sslmod=require"),
+        ("DATABASE_URL", os.fsdecode(b"postgresql://caf\xe9:s3cret@h/todo")),
         ("MIGRATIONS_DATABASE_URL", "s3cret"),
+        ("DATA_DIR", "/s3cret\0"),
         ("PORT", "65536"),
         ("PORT", "-1"),
         ("PORT", "eight"),
@@ -182,7 +185,7 @@ def test_settings_are_shown(tmp_path: Path) -> None:
     lines = {line.split()[0]: line for line in shown.stdout.splitlines()}
     assert {field.upper() for field in Settings.__struct_fields__} == lines.keys()
     assert "todo on db port 5432, as role ada from .env line 1 (default: none)" in lines["DATABASE_URL"]
-    assert re.search(r" 2 +from the environment \(default: 1, a whole number", lines["WORKERS"])
+    assert re.search(r" 2 +from the environment \(default: 1; a whole number", lines["WORKERS"])
     assert re.search(r" https://a\.example,null +from the environment ", lines["CORS_ALLOW_ORIGINS"])
     assert re.search(r" 5 +from the default ", lines["POOL_TIMEOUT"])
     assert re.search(r" 8000 +from the default ", lines["PORT"]), "an empty variable hides the file's"
@@ -203,8 +206,11 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
 def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     """A .env in another encoding, or that is a directory, stops the start."""
     (tmp_path / ".env").write_bytes("HOST=käse".encode("latin-1"))
-    for file in (tmp_path / ".env", tmp_path):
-        with pytest.raises(SettingsError, match=f"{file} cannot be read as text in UTF-8"):
+    for file, reason in [
+        (tmp_path / ".env", "is not text in UTF-8"),
+        (tmp_path, "cannot be read: Is a directory"),
+    ]:
+        with pytest.raises(SettingsError, match=f"{file} {reason}"):
             settings.load({}, file)
 
 

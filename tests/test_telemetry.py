@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -10,14 +10,19 @@ from typing import Any
 
 import httpx
 import msgspec
+import psycopg
 import pytest
+from opentelemetry.instrumentation._semconv import (
+    OTEL_SEMCONV_STABILITY_OPT_IN,
+    _OpenTelemetrySemanticConventionStability,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from todo_api.app import create_app
 from todo_api.settings import Settings, SettingsError, load
 
-from .conftest import make_user, talking_to
+from .conftest import NewDatabase, make_user, talking_to
 from .service import serving
 
 
@@ -63,8 +68,18 @@ def attributes(span: Span) -> dict[str, Any]:
     return {each.key: each.value.string_value for each in span.attributes}
 
 
-async def test_requests_and_statements_are_traced(settings: Settings, collected: list[bytes]) -> None:
-    """A span for each request, named by its route, holds one for each statement, and nothing of a client."""
+@pytest.mark.parametrize("conventions", [None, "http/dup"])
+async def test_requests_and_statements_are_traced(
+    conventions: str | None, settings: Settings, collected: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A span for each request, named by its route, holds one for each statement, and nothing of a client.
+
+    By the stable conventions, or by these and the older ones, as OpenTelemetry's variable says.
+    """
+    monkeypatch.setattr(_OpenTelemetrySemanticConventionStability, "_initialized", False)
+    monkeypatch.delenv(OTEL_SEMCONV_STABILITY_OPT_IN, raising=False)
+    if conventions:
+        monkeypatch.setenv(OTEL_SEMCONV_STABILITY_OPT_IN, conventions)
     traced = msgspec.structs.replace(settings, opentelemetry=True)
     async with talking_to(create_app(traced)) as client:
         ada = await make_user(client)
@@ -72,7 +87,8 @@ async def test_requests_and_statements_are_traced(settings: Settings, collected:
         await ada.lists(q="secret")
         for _ in "first", "taken":
             answer = await client.post("/api/users", json={"email": "secret-of-traces@example.org"})
-        await client.get(f"/{ada.id}/secret")
+        await client.get(f"/{ada.id}/secret?q=secret")
+        await client.request("SECRET", "/api/users")
     found = spans(collected)
     by_name = {span.name: span for span in found}
     assert [
@@ -82,6 +98,7 @@ async def test_requests_and_statements_are_traced(settings: Settings, collected:
         "POST /api/users",
         "POST /api/users",
         "GET",
+        "HTTP",
     ] == [span.name for span in found if span.kind == Span.SPAN_KIND_SERVER]
     assert ["users/add", "tasks/create", "tasks/list_newest_first", "users/add", "users/add"] == [
         span.name for span in found if span.kind == Span.SPAN_KIND_CLIENT
@@ -89,9 +106,40 @@ async def test_requests_and_statements_are_traced(settings: Settings, collected:
     assert by_name["POST /api/{user_id}/tasks"].span_id == by_name["tasks/create"].parent_span_id
     assert "/api/{user_id}/tasks" == attributes(by_name["GET /api/{user_id}/tasks"])["http.route"]
     assert answer.headers["x-request-id"] == attributes(by_name["POST /api/users"])["request_id"]
-    assert "23505" == attributes(by_name["users/add"])["db.response.status_code"]
+    list_request = attributes(by_name["GET /api/{user_id}/tasks"])
+    assert ("GET", "withheld", "withheld") == tuple(
+        list_request[name] for name in ("http.request.method", "url.path", "url.query")
+    )
+    assert bool(conventions) == ("http.target" in list_request)
     for private in ("secret", ada.id, task["id"]):
         assert not [body for body in collected if private.encode() in body]
+
+
+async def test_a_statement_that_fails_is_an_error_unless_a_constraint_was_violated(
+    settings: Settings, collected: list[bytes], new_database: NewDatabase, as_owner: Callable[[str], str]
+) -> None:
+    """The taken email is an answer that was to be expected; a table that is gone is not."""
+    url = new_database()
+    traced = msgspec.structs.replace(settings, opentelemetry=True, database_url=url)
+    async with talking_to(create_app(traced)) as client:
+        for expected in (201, 409):
+            answer = await client.post("/api/users", json={"email": "ada@example.org"})
+            assert expected == answer.status_code
+        with psycopg.connect(as_owner(url)) as owner:
+            owner.execute("alter table users rename to gone")
+        assert 500 <= (await client.post("/api/users", json={"email": "bob@example.org"})).status_code
+    statements = [span for span in spans(collected) if span.name == "users/add"]
+    requests = [span for span in spans(collected) if span.name == "POST /api/users"]
+    assert [Status.STATUS_CODE_UNSET, Status.STATUS_CODE_UNSET, Status.STATUS_CODE_ERROR] == [
+        span.status.code for span in statements
+    ]
+    assert [None, "23505", "42P01"] == [
+        attributes(span).get("db.response.status_code") for span in statements
+    ]
+    assert [None, None, "42P01"] == [attributes(span).get("error.type") for span in statements]
+    assert [Status.STATUS_CODE_UNSET, Status.STATUS_CODE_UNSET, Status.STATUS_CODE_ERROR] == [
+        span.status.code for span in requests
+    ]
 
 
 @pytest.mark.parametrize(

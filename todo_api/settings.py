@@ -134,10 +134,12 @@ def _bindings(env_file: Path, faults: list[str]) -> list[Binding]:
         with env_file.open(encoding="utf-8") as stream:
             return list(parse_stream(stream))
     except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError):
-        faults.append(f"{env_file} cannot be read as text in UTF-8.")
-        return []
+        pass  # it is optional
+    except UnicodeDecodeError:
+        faults.append(f"{env_file} is not text in UTF-8.")
+    except OSError as error:
+        faults.append(f"{env_file} cannot be read: {error.strerror}.")
+    return []
 
 
 def _line(binding: Binding) -> int:
@@ -162,6 +164,8 @@ def _check(settings: Settings, faults: list[str]) -> None:
 def _parse(field: msgspec.structs.FieldInfo, text: str) -> object:
     if "\n" in text:
         raise ValueError("runs over several lines: close the quote that it begins with")
+    if "\0" in text or text != text.encode(errors="replace").decode():
+        raise ValueError("holds bytes that are no text in UTF-8")
     if field.name.endswith("database_url"):
         return _database_url(text)
     if field.name == "cors_allow_origins":

@@ -2,32 +2,55 @@
 
 import signal
 import sys
+from importlib import import_module
 
 import click
 
-from todo_api.commands.errors import sentence
-from todo_api.commands.explain import explain
-from todo_api.commands.migrations import migrate, migrations, rollback
-from todo_api.commands.openapi import openapi
-from todo_api.commands.serve import serve
-from todo_api.commands.settings import settings
-from todo_api.commands.users import users
-from todo_api.settings import SettingsError
+from todo_api import VERSION
+
+# Each command and its module, in the order of --help.
+_MODULES = {
+    "serve": "serve",
+    "migrate": "migrations",
+    "rollback": "migrations",
+    "migrations": "migrations",
+    "users": "users",
+    "explain": "explain",
+    "pg": "pg",
+    "settings": "settings",
+    "openapi": "openapi",
+}
 
 
-@click.group()
-@click.version_option(package_name="todo-api", message="%(version)s")
+class _Commands(click.Group):
+    """Imports a command when it is needed: --version would otherwise take as long as the start of serve."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        return list(_MODULES)
+
+    def get_command(self, _: click.Context, name: str) -> click.Command | None:
+        if name not in _MODULES:
+            return None
+        command: click.Command = getattr(import_module(f"todo_api.commands.{_MODULES[name]}"), name)
+        return command
+
+    def format_epilog(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the variables, their defaults and what they take, and say how to have the shell complete."""
+        with formatter.section("Variables"):
+            formatter.write_dl(list(import_module("todo_api.commands.settings").described().items()))
+        with formatter.section("Completion in bash (zsh and fish likewise)"):
+            formatter.write_text('eval "$(_TODO_API_COMPLETE=bash_source todo-api)"')
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, message="%(version)s")
 def cli() -> None:
     """Tasks of users, over HTTP, kept in PostgreSQL.
 
-    Settings come from the environment and from .env in the current directory;
-    'todo-api settings' shows each. Without DATABASE_URL, an embedded PostgreSQL
-    keeps the data in DATA_DIR.
+    Settings come from the variables below and from .env in the current
+    directory; 'todo-api settings' shows the present values. Without
+    DATABASE_URL, an embedded PostgreSQL keeps the data in DATA_DIR.
     """
-
-
-for command in (serve, migrate, rollback, migrations, users, explain, settings, openapi):
-    cli.add_command(command)
 
 
 def main() -> None:
@@ -38,6 +61,9 @@ def main() -> None:
         "".join(sys.argv).encode()
         cli()
     except Exception as error:
+        from todo_api.commands.errors import sentence  # which imports what any command does
+        from todo_api.settings import SettingsError
+
         text = sentence(error)
         if text is None:
             raise

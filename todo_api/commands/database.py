@@ -1,5 +1,6 @@
 """Which database a command works on. It is named on standard error before anything is done there."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,31 +19,25 @@ def say(sentence: str) -> None:
 
 
 def configured() -> Settings:
-    """Return the settings, after warnings about those that have no effect."""
+    """Return the settings, after warnings about those that have no effect.
+
+    ``PG*`` variables, which complete DATABASE_URL, are none of the embedded database's: they are removed.
+    """
     found = settings.read()
     for warning in found.warnings:
         say(f"Warning: {warning}")
-    return found.settings()
-
-
-@contextmanager
-def database_to_serve(configuration: Settings) -> Iterator[str]:
-    """Yield the URL of the configured database, or run the embedded one and yield its URL."""
-    if url := configuration.database_url:
-        say(f"Database: {describe(url)}")
-        yield url
-    else:
-        wheel.require()
-        say(f"Database: embedded, data in {configuration.data_dir}")
-        with embedded.running(configuration.data_dir) as url:
-            yield url
+    configuration = found.settings()
+    if not (configuration.database_url or configuration.migrations_database_url):
+        for name in [name for name in os.environ if name.startswith("PG")]:
+            del os.environ[name]
+    return configuration
 
 
 @contextmanager
 def migrations_database() -> Iterator[str]:
     """Yield the URL of the database to migrate, once it takes connections."""
     configuration = configured()
-    with _database(configuration, configuration.migrations_database_url) as url:
+    with database(configuration, configuration.migrations_database_url) as url:
         startup.wait_for_database(url, configuration.start_timeout, say)
         yield url
 
@@ -50,19 +45,26 @@ def migrations_database() -> Iterator[str]:
 @contextmanager
 def connection(purpose: str) -> Iterator[psycopg.Connection]:
     """Connect to the database that the service uses."""
-    with _database(configured()) as url, connect(url, purpose) as connection:
+    with database(configured()) as url, connect(url, purpose) as connection:
         yield connection
 
 
 @contextmanager
-def _database(configuration: Settings, url: str | None = None) -> Iterator[str]:
-    """The database at ``url``, the configured one, or the embedded one, which ``serve`` may be running."""
-    if url:
+def database(configuration: Settings, url: str | None = None, *, exclusive: bool = False) -> Iterator[str]:
+    """Yield ``url``, or that of the configured or the embedded database, which runs as long as needed.
+
+    Where ``serve`` is running the embedded one already, it is shared, unless it is to be ``exclusive``.
+    """
+    if url := url or configuration.database_url:
         say(f"Database: {describe(url)}")
         yield url
-    elif configuration.database_url is None and (url := embedded.address(configuration.data_dir)):
-        say(f"Database: embedded, data in {configuration.data_dir}")
+        return
+    if configuration.migrations_database_url:
+        raise click.ClickException("MIGRATIONS_DATABASE_URL is set and DATABASE_URL is not: set both.")
+    wheel.require()
+    say(f"Database: embedded, data in {configuration.data_dir}")
+    if not exclusive and (url := embedded.address(configuration.data_dir)):
         yield url
     else:
-        with database_to_serve(configuration) as url:
+        with embedded.running(configuration.data_dir) as url:
             yield url

@@ -21,8 +21,14 @@ def sentence(error: Exception) -> str | None:
             return str(error)
         case psycopg.Error():
             return of_database(error)
-        case UnicodeEncodeError():
+        case UnicodeEncodeError(encoding="utf-8"):
             return "An argument is not text in UTF-8."
+        case UnicodeEncodeError():
+            return (
+                f"The output is to be in {error.encoding}, which lacks a letter: set PYTHONIOENCODING=utf-8."
+            )
+        case UnicodeError():  # which the resolver raises
+            return "The name of the database's host is not one that can be looked up."
         case OSError():
             place = f"{error.filename}: " if error.filename else ""
             return f"{place}{error.strerror or error}."

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from todo_api.commands.database import configured, database_to_serve, say
+from todo_api.commands.database import configured, database, say
 from todo_api.observability.metrics import SHARED
 from todo_api.postgres import migrations, startup
 from todo_api.postgres.conninfo import describe
@@ -34,7 +34,10 @@ def _setting(variable: str, help: str) -> Callable[[Command], Command]:
 @_setting("PORT", "Port to listen on; 0 takes a free one.")
 @_setting("WORKERS", "Processes that serve.")
 @click.option("--migrate", "migrate_first", is_flag=True, help="Apply pending migrations first.")
-def serve(host: str | None, port: str | None, workers: str | None, migrate_first: bool) -> None:
+@click.option(
+    "--reload", is_flag=True, help="For development: start anew, with one worker, when a file changes."
+)
+def serve(host: str | None, port: str | None, workers: str | None, migrate_first: bool, reload: bool) -> None:
     """Serve the API until SIGTERM or Ctrl-C.
 
     Does not start while migrations are pending. With --migrate, or on an
@@ -45,11 +48,9 @@ def serve(host: str | None, port: str | None, workers: str | None, migrate_first
     os.environ.update({name: value for name, value in given.items() if value is not None})
     configuration = configured()
     migrations_url = configuration.migrations_database_url
-    if migrations_url and configuration.database_url is None:
-        raise click.ClickException("MIGRATIONS_DATABASE_URL is set and DATABASE_URL is not: set both.")
     with (
         _stopping_cleanly(),
-        database_to_serve(configuration) as url,
+        database(configuration, exclusive=True) as url,
         _shared_metrics(configuration.workers),
     ):
         startup.wait_for_database(url, configuration.start_timeout, say, configuration)
@@ -63,7 +64,7 @@ def serve(host: str | None, port: str | None, workers: str | None, migrate_first
                 "run 'todo-api migrate', or 'todo-api serve --migrate'."
             )
         os.environ["DATABASE_URL"] = url
-        processes.run(configuration, say)
+        processes.run(configuration, say, reload=reload)
 
 
 @contextmanager

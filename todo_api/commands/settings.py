@@ -15,24 +15,38 @@ def settings() -> None:
     and what a setting takes, too, and no password.
     """
     found = read()
-    defaults = Settings()
+    about = described()
     for variable, field in FIELDS.items():
-        default = _shown(getattr(defaults, field.name))
         source = found.sources.get(variable, "the default")
-        value = found.values.get(field.name, "wrong" if variable in found.sources else default)
-        if variable.endswith("DATABASE_URL") and variable in found.sources:
-            value = describe(str(value)) if field.name in found.values else value
-        about = ", ".join(filter(None, [f"default: {default}", allowed(field)]))
-        click.echo(f"{variable:24} {_shown(value):24} from {source} ({about})")
+        if variable not in found.sources:
+            value = _default(field.name)
+        elif field.name not in found.values:
+            value = "wrong"
+        else:
+            value = _shown(found.values[field.name])
+            value = describe(value) if variable.endswith("DATABASE_URL") else value
+        click.echo(f"{variable:24} {value:24} from {source} ({about[variable]})")
     for warning in found.warnings:
         say(f"Warning: {warning}")
     found.settings()
 
 
+def described() -> dict[str, str]:
+    """The default of each variable, and what it takes where its type says so."""
+    return {
+        variable: "; ".join(filter(None, [f"default: {_default(field.name)}", allowed(field)]))
+        for variable, field in FIELDS.items()
+    }
+
+
+def _default(name: str) -> str:
+    return _shown(getattr(Settings(), name))
+
+
 def _shown(value: object) -> str:
     """Write a value as a variable holds it."""
     match value:
-        case None | ():
+        case None | () | "":
             return "none"
         case bool():
             return str(value).lower()

@@ -1,17 +1,22 @@
 """``todo-api users``: add, list and delete users."""
 
+import sys
+from itertools import islice
 from uuid import UUID
 
 import click
 from psycopg import errors
 
 from todo_api.commands.database import connection
+from todo_api.http.timestamps import encode
 from todo_api.queries import Statement
 from todo_api.resources.users import ADD, GET, User
 
 FIND = Statement("users/find", User)
 LIST = Statement("users/list", User)
 DELETE = Statement("users/delete", User)
+
+_PAGE = 1000
 
 
 @click.group()
@@ -34,12 +39,20 @@ def add(email: str) -> None:
 
 
 @users.command(name="list")
-def list_() -> None:
-    """Print the id, the creation time and the email of every user."""
-    with connection("users") as opened:
-        for row in opened.execute(LIST.text):
+@click.option("--json", "as_json", is_flag=True, help="Print each user as JSON, one on a line.")
+@click.option("--limit", type=click.IntRange(min=1), help="Print so many users at most.  [default: all]")
+def list_(as_json: bool, limit: int | None) -> None:
+    """Print the id, the creation time and the email of users, oldest first."""
+    # A cursor of the server keeps no more than a page here, however many users there are.
+    with connection("users") as opened, opened.transaction(), opened.cursor("users") as cursor:
+        cursor.itersize = _PAGE
+        cursor.execute(LIST.text)
+        if sys.stdout and sys.stdout.isatty() and not as_json:
+            click.echo(f"{'ID':36}  {'CREATED (UTC)':16}  EMAIL")
+        for row in islice(cursor, limit):
             user = User(*row)
-            click.echo(f"{user.id}  {user.created_at:%Y-%m-%d %H:%M}  {user.email}")
+            line = f"{user.id}  {user.created_at:%Y-%m-%d %H:%M}  {user.email}"
+            click.echo(encode(user) if as_json else line)
 
 
 @users.command()

@@ -1,6 +1,7 @@
 """Turns every exception into a response, in one place."""
 
 import logging
+from errno import EMFILE
 from typing import Any
 
 import psycopg
@@ -73,6 +74,8 @@ def translate(error: Exception) -> Problem:
             return MalformedBody()
         case ClientException():
             return BadRequest()
+        case OSError() if error.errno == EMFILE:
+            return Unavailable(detail="The service has too many open connections and files.")
     return InternalError()
 
 

@@ -55,6 +55,12 @@ def read_idempotency_key(fields: Fields) -> str | None:
     return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
 
 
+def refuse_idempotency_key(fields: Fields, reason: str) -> None:
+    """Raise InvalidRequest if there is a key where it would not make the request safe to repeat."""
+    if b"idempotency-key" in fields:
+        raise InvalidRequest(Fault(reason, header=IDEMPOTENCY_KEY.name))
+
+
 def _response_header(name: str, description: str, *, always: bool = True) -> ResponseHeader:
     return ResponseHeader(name=name, description=description, required=always, documentation_only=True)
 

@@ -6,7 +6,7 @@ from secrets import token_hex
 from time import perf_counter
 
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from todo_api.http.headers import combine
 from todo_api.http.timestamps import http_date
@@ -30,7 +30,7 @@ class RequestMiddleware:
     def __init__(self, app: ASGIApp, metrics: Metrics, *, access_log: bool) -> None:
         self._app = app
         self._metrics = metrics
-        self._access_log = access_log
+        self._access_log = logs.AccessLog() if access_log else None
         # Unique ids without a system call for each: a random prefix of this process, and a counter.
         self._prefix = token_hex(8)
         self._count = count(1)
@@ -50,7 +50,7 @@ class RequestMiddleware:
         scope["state"]["fields"] = fields
         scope["state"]["request_id"] = request_id
         logs.request_id.set(request_id)
-        if _is_alias(scope["path"].removeprefix(scope["root_path"]), scope["raw_path"]):
+        if _is_alias(scope):
             scope["path"] = "/\0"  # matches no route
         status = 500  # what the server answers if no response begins
 
@@ -82,9 +82,12 @@ class RequestMiddleware:
             route = scope.get("path_template") or "unmatched"
             self._metrics.request(method, route, status, seconds)
             if self._access_log:
-                logs.access(method, route, status, seconds, scope["raw_path"])
+                self._access_log.write(method, route, status, seconds, scope["raw_path"])
 
 
-def _is_alias(path: str, raw_path: bytes) -> bool:
+def _is_alias(scope: HTTPScope) -> bool:
     """Whether the router would match a path that is another spelling of a resource's path."""
-    return (path.endswith("/") and path not in _SLASHED) or "//" in path or b"%2f" in raw_path.lower()
+    path, raw_path = scope["path"], scope["raw_path"]
+    if path.endswith("/") and path.removeprefix(scope["root_path"]) not in _SLASHED:
+        return True
+    return "//" in path or (b"%" in raw_path and b"%2f" in raw_path.lower())

@@ -4,9 +4,11 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from logging import INFO, Formatter, LogRecord
+from logging import DEBUG, INFO, Formatter, LogRecord
 from typing import Any
 
 import msgspec
@@ -20,80 +22,106 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 def config(level: str) -> dict[str, Any]:
     """The argument of ``logging.config.dictConfig`` for a level's name: one handler, on standard error."""
-    formatter = LineFormatter if sys.stderr.isatty() else JSONFormatter
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"line": {"()": formatter}},
+        "formatters": {"line": {"()": FieldsFormatter, "form": _form()}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"handlers": ["stderr"], "level": level.upper()},
     }
 
 
-def skip_unused_fields() -> None:
-    """Switch off what no line shows: the caller, thread and process (Logging HOWTO, "Optimization")."""
-    logging._srcfile = None
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+class AccessLog:
+    """Writes the line of each request to standard error. A record of logging would cost three times as much.
 
+    The level of the logger ``todo_api.access`` still decides whether it does. A path names users, so it is
+    shown at the level debug only.
+    """
 
-def access(method: str, route: str, status: int, seconds: float, raw_path: bytes) -> None:
-    """Log a request by its route. Its path names users, so it is logged at the level debug only."""
-    if _access.isEnabledFor(INFO):
-        fields = {"method": method, "route": route, "status": status, "duration_ms": round(seconds * 1000, 2)}
-        if _access.isEnabledFor(logging.DEBUG):
+    def __init__(self) -> None:
+        self._form = _form()
+
+    def write(self, method: str, route: str, status: int, seconds: float, raw_path: bytes) -> None:
+        """Write the line. It is lost where standard error is closed or full."""
+        if not _access.isEnabledFor(INFO):
+            return
+        fields = {"time": datetime.now(UTC), "level": "info", "logger": _access.name, "message": "request"}
+        fields |= {
+            "method": method,
+            "route": route,
+            "status": status,
+            "duration_ms": round(seconds * 1000, 2),
+        }
+        if _access.isEnabledFor(DEBUG):
             fields["path"] = raw_path.decode("latin-1")
-        _access.info("request", extra=fields)
+        fields["request_id"] = request_id.get()
+        with suppress(AttributeError, OSError, ValueError):  # it was never open, is full, or is closed
+            sys.stderr.write(self._form(fields) + "\n")
 
 
-class JSONFormatter(Formatter):
-    """One JSON object a line: time, level, logger, message, what ``extra`` brought, request id, stack."""
+class FieldsFormatter(Formatter):
+    """Time, level, logger, message, what ``extra`` brought, request id and stack, in either form."""
+
+    def __init__(self, form: Callable[[dict[str, Any]], str]) -> None:
+        super().__init__()
+        self._form = form
 
     def format(self, record: LogRecord) -> str:
-        """Encode the record. A value that has no form in JSON becomes its Python text."""
-        line: dict[str, object] = {
+        """Format the record."""
+        fields = {
             "time": datetime.fromtimestamp(record.created, UTC),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": _message(record),
-        }
-        line |= _extra(record)
-        if record.exc_info:
-            line["stack"] = _stack(self, record)
-        try:
-            return msgspec.json.encode(line, enc_hook=str).decode()
-        except Exception:
-            return msgspec.json.encode({name: ascii(value) for name, value in line.items()}).decode()
+        } | {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        if about := request_id.get():
+            fields["request_id"] = about
+        if record.exc_info and record.exc_info[0]:
+            fields["stack"] = self._stack(record.exc_info)
+        return self._form(fields)
+
+    def _stack(self, exc_info: Any) -> str:
+        """The stack. In a request it lacks the exception's message, which may quote what a client sent."""
+        kind, _, trace = exc_info
+        if request_id.get() is None:
+            return self.formatException(exc_info)
+        return "".join([*traceback.format_tb(trace), kind.__name__])
 
 
-class LineFormatter(Formatter):
-    """The same fields on a line for a terminal, in colours unless NO_COLOR is set."""
+def as_json(fields: dict[str, Any]) -> str:
+    """One JSON object. A value that has no form in JSON becomes its Python text."""
+    try:
+        return msgspec.json.encode(fields, enc_hook=str).decode()
+    except Exception:
+        return msgspec.json.encode({name: ascii(value) for name, value in fields.items()}).decode()
 
-    def format(self, record: LogRecord) -> str:
-        """Put the record on a line, and its stack on those below."""
-        extra = _extra(record)
-        about = str(extra.pop("request_id", ""))
-        if record.name == _access.name:
-            status, duration = extra.pop("status"), f"{extra.pop('duration_ms'):8.2f} ms"
-            level = _paint(_STATUS[status // 100], f"{status:<7}")
-            text = f"{extra.pop('method'):<7} {extra.pop('route'):<36} {duration}"
-        else:
-            level = _paint(_LEVEL.get(record.levelno, ""), f"{record.levelname.lower():<7}")
-            text = _visible(_message(record))
-        parts = [
-            _paint(_DIM, datetime.fromtimestamp(record.created).strftime("%H:%M:%S")),
-            level,
-            text,
-            *(_visible(f"{name}={value}") for name, value in extra.items()),
-            *([_paint(_DIM, about)] if about else []),
-        ]
-        line = " ".join(parts)
-        return f"{line}\n{_stack(self, record)}" if record.exc_info else line
+
+def as_line(fields: dict[str, Any]) -> str:
+    """A line for a terminal, with the stack below, in colours unless NO_COLOR is set."""
+    names = ("time", "level", "logger", "message", "request_id", "stack")
+    time, level, logger, text, about, stack = (fields.pop(name, "") for name in names)
+    colour = _LEVEL.get(level, "")
+    if logger == _access.name:
+        level, colour = str(status := fields.pop("status")), _STATUS[status // 100]
+        text = f"{fields.pop('method'):<7} {fields.pop('route'):<36} {fields.pop('duration_ms'):8.2f} ms"
+    parts = [
+        _paint(_DIM, f"{time.astimezone():%H:%M:%S}"),
+        _paint(colour, f"{level:<7}"),
+        _visible(text),
+        *(_visible(f"{name}={value}") for name, value in fields.items()),
+        *([_paint(_DIM, about)] if about else []),
+    ]
+    return " ".join(parts) + (f"\n{stack}" if stack else "")
 
 
 _DIM = "2"
 _RED, _GREEN, _YELLOW = "31", "32", "33"
 _STATUS = {1: _DIM, 2: _GREEN, 3: _DIM, 4: _YELLOW, 5: _RED}
-_LEVEL = {logging.DEBUG: _DIM, logging.WARNING: _YELLOW, logging.ERROR: _RED, logging.CRITICAL: _RED}
+_LEVEL = {"debug": _DIM, "warning": _YELLOW, "error": _RED, "critical": _RED}
+
+
+def _form() -> Callable[[dict[str, Any]], str]:
+    return as_line if sys.stderr and sys.stderr.isatty() else as_json
 
 
 def _paint(colour: str, text: str) -> str:
@@ -110,20 +138,3 @@ def _message(record: LogRecord) -> str:
         return record.getMessage().strip()
     except Exception:  # its arguments do not fit; log the rest
         return str(record.msg)
-
-
-def _extra(record: LogRecord) -> dict[str, Any]:
-    extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
-    if about := request_id.get():
-        extra["request_id"] = about
-    return extra
-
-
-def _stack(formatter: Formatter, record: LogRecord) -> str:
-    """The stack. During a request it lacks the exception's message, which may quote what a client sent."""
-    if not record.exc_info or not record.exc_info[0]:
-        return ""
-    if request_id.get() is None:
-        return formatter.formatException(record.exc_info)
-    kind, _, trace = record.exc_info
-    return "".join([*traceback.format_tb(trace), kind.__name__])

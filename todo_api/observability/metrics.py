@@ -1,11 +1,14 @@
 """What an operator counts and times, as Prometheus reads it."""
 
 import asyncio
+import fcntl
+import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from time import perf_counter
+from typing import BinaryIO, cast
 
 import psycopg
 from prometheus_client import (
@@ -13,33 +16,54 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Info,
+    Metric,
+    PlatformCollector,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
+    values,
 )
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 
+from todo_api import VERSION
 from todo_api.postgres.connections import Connections
 
-SHARED = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own variable, read when it is imported
+log = logging.getLogger(__name__)
+
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own variable
 
 Observe = Callable[[float], None]
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10)
 
+# The files of a worker and their bytes: the last one is locked while it lives, and has room for 400
+# series of requests, more than the routes can make.
+_FILES = {"counter": 1 << 16, "gauge_livesum": 1 << 16, "histogram": 1 << 20}
+
 
 class Metrics:
     """The figures of this process; of all workers together where PROMETHEUS_MULTIPROC_DIR is set.
 
-    There each worker keeps its figures in files of that directory: any worker can add up those of
-    all, and what a dead one counted is not lost. The values of every label are bounded.
+    The values of every label are bounded.
     """
 
     def __init__(self, connections: Connections) -> None:
         disable_created_metrics()
         self._connections = connections
-        self._registry = CollectorRegistry()
-        self._requests = self._counter("http_requests", "Requests answered", "method", "route", "status")
-        self._durations = self._histogram("http_request_duration_seconds", "Until the answer ended", "route")
+        self._registry = CollectorRegistry()  # of what /metrics shows
+        Info("todo_api_build", "What runs", registry=self._registry).info({"version": VERSION})
+        self._own: CollectorRegistry | None = None
+        if SHARED in os.environ:
+            self._registry.register(_Workers(Path(os.environ[SHARED])))
+        else:
+            self._own = self._registry
+            ProcessCollector(registry=self._registry)
+            PlatformCollector(registry=self._registry)
+        # Its _count is the number of requests.
+        self._requests = self._histogram(
+            "http_request_duration_seconds", "Until the answer ended", "method", "route", "status"
+        )
         self.in_flight = 0
         self._in_flight = self._gauge("http_requests_in_flight", "Requests not answered yet")
         self._statements = self._histogram(
@@ -57,21 +81,16 @@ class Metrics:
         self._waiting = self._gauge("database_pool_waiting", "Statements that wait for a connection now")
         self._acquisitions = self._counter("database_pool_acquisitions", "Attempts to open a connection")
         self._waited = self._counter("database_pool_acquisition_seconds", "Time spent opening connections")
-        # Opens the last of this process's files, as their directory may be deleted later.
-        self._durations.labels("unmatched")
         # To look a child up among prometheus_client's labels costs more than to count.
-        self._of_request: dict[tuple[str, str, int], tuple[Callable[[], None], Observe]] = {}
+        self._of_request: dict[tuple[str, str, int], Observe] = {}
         self._of_statement: dict[str, Observe] = {}
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one request. Its method and route must come from bounded sets."""
+        """Count and time one request. Its method and route must come from bounded sets."""
         key = (method, route, status)
-        found = self._of_request.get(key)
-        if found is None:
-            found = self._requests.labels(*key).inc, self._durations.labels(route).observe
-            self._of_request[key] = found
-        count, observe = found
-        count()
+        observe = self._of_request.get(key)
+        if observe is None:
+            observe = self._of_request[key] = self._requests.labels(*key).observe
         observe(seconds)
 
     def statement(self, name: str) -> "_Timed":
@@ -103,12 +122,12 @@ class Metrics:
                 await task
 
     async def text(self) -> bytes:
-        """The text format, version 0.0.4; raises FileNotFoundError where the workers' files were deleted."""
+        """The text format, version 0.0.4; raises OSError where the workers' files cannot be read."""
         self._read()
-        if SHARED not in os.environ:
+        if self._own:
             return generate_latest(self._registry)
         # As many files as there are workers, and more: not while others wait.
-        return await asyncio.to_thread(_text_of_all, Path(os.environ[SHARED]))
+        return await asyncio.to_thread(generate_latest, self._registry)
 
     def _read(self) -> None:
         self._in_flight.set(self.in_flight)
@@ -121,27 +140,67 @@ class Metrics:
         self._waited.inc(stats.get("connections_ms", 0) / 1000)
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
-        return Counter(name, documentation, labels, registry=self._registry)
+        return Counter(name, documentation, labels, registry=self._own)
 
     def _gauge(self, name: str, documentation: str) -> Gauge:
-        return Gauge(name, documentation, registry=self._registry, multiprocess_mode="livesum")
+        return Gauge(name, documentation, registry=self._own, multiprocess_mode="livesum")
 
     def _histogram(self, name: str, documentation: str, *labels: str) -> Histogram:
-        return Histogram(name, documentation, labels, registry=self._registry, buckets=_SECONDS)
+        return Histogram(name, documentation, labels, registry=self._own, buckets=_SECONDS)
 
 
-def _text_of_all(directory: Path) -> bytes:
-    if not (directory / f"counter_{os.getpid()}.db").exists():
-        raise FileNotFoundError(f"{directory} was emptied")
-    for file in directory.glob("gauge_*.db"):
-        worker = int(file.stem.rpartition("_")[2])
+class _Workers:
+    """The figures of all workers, which each keeps in files that any of them can add up.
+
+    A worker that starts takes over the files of one that ended, so no count is lost and their number is
+    bounded. They have their full size from the start: to write to a sparse file kills where no space is left.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock: BinaryIO | None = None
+        values.ValueClass = values.MutexValue
         try:
-            os.kill(worker, 0)
-        except OSError:  # gone, or the number is another's by now
-            mark_process_dead(worker, str(directory))
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, str(directory))
-    return generate_latest(registry)
+            for file in directory.glob("histogram_*.db"):
+                if lock := _locked(file):
+                    break
+            else:
+                for kind, size in _FILES.items():
+                    file = directory / f"{kind}_{os.getpid()}.db"
+                    lock = _locked(file.with_suffix(".new"))
+                    assert lock
+                    lock.write(bytes(size))
+                    lock.flush()
+                    file.with_suffix(".new").rename(file)
+            number = file.stem.rpartition("_")[2]
+        except OSError as error:
+            log.error("This worker cannot share its metrics, so /metrics is not available: %s", error)
+        else:
+            self._lock = lock
+            values.ValueClass = values.MultiProcessValue(lambda: number)
+
+    def collect(self) -> Iterable[Metric]:
+        """Add up what all workers counted, and what those that live measure. Raises OSError."""
+        if not self._lock or not os.fstat(self._lock.fileno()).st_nlink:
+            raise FileNotFoundError("the files were not made, or deleted")
+        ended = set()
+        for file in self._directory.glob("histogram_*.db"):
+            if lock := _locked(file):
+                lock.close()
+                ended.add(file.stem.replace("histogram", "gauge_livesum"))
+        files = [str(file) for file in self._directory.glob("*.db") if file.stem not in ended]
+        return cast("Iterable[Metric]", MultiProcessCollector.merge(files))
+
+
+def _locked(file: Path) -> BinaryIO | None:
+    """The file, locked until it is closed, or None if a worker that lives has locked it."""
+    opened = file.open("ab")
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        opened.close()
+        return None
+    return opened
 
 
 class _Timed:

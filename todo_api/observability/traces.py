@@ -6,6 +6,7 @@ traced by hand: psycopg's own instrumentation sees cursors only, and this servic
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from threading import Thread
@@ -21,6 +22,7 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span
+from opentelemetry.util.http import sanitize_method
 
 from todo_api.postgres.database import Observer
 
@@ -33,6 +35,7 @@ class Tracing:
     """What the application takes in to be traced."""
 
     def __init__(self) -> None:
+        os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")  # the stable names of attributes
         # What is given to create() wins over the variables, so OTEL_SERVICE_NAME has to be put over our name.
         named = {"service.name": "todo-api", **OTELResourceDetector().detect().attributes}
         self._provider = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
@@ -43,7 +46,7 @@ class Tracing:
         """Have the application make a span of each request, and send what is left at its end."""
         requests = OpenTelemetryConfig(
             tracer_provider=self._provider,
-            scope_span_details_extractor=lambda scope: (str(scope.get("method", "")), {}),
+            scope_span_details_extractor=lambda scope: (_method(scope), {}),
             server_request_hook_handler=_withhold_url,
             exclude_spans=["receive", "send"],
         )
@@ -71,8 +74,12 @@ class Tracing:
                 try:
                     yield
                 except psycopg.Error as error:
-                    span.set_attribute("db.response.status_code", error.sqlstate or "none")
-                    span.set_status(StatusCode.ERROR)
+                    if error.sqlstate:
+                        span.set_attribute("db.response.status_code", error.sqlstate)
+                    # A violated constraint is the database's answer: a taken email, or a user who is gone.
+                    if not isinstance(error, psycopg.IntegrityError):
+                        span.set_attribute("error.type", error.sqlstate or type(error).__name__)
+                        span.set_status(StatusCode.ERROR)
                     raise
 
         return traced
@@ -89,6 +96,12 @@ class Tracing:
             await asyncio.to_thread(sending.join, _GRACE)
 
 
+def _method(scope: Any) -> str:
+    """The request's method, or HTTP for one that no RFC defines."""
+    method = sanitize_method(scope.get("method", ""))
+    return "HTTP" if method == "_OTHER" else method
+
+
 def _withhold_url(span: Span, scope: dict[str, Any]) -> None:
     """A path names users, and a query what they look for."""
     attributes = getattr(span, "attributes", None) or {}
@@ -101,5 +114,5 @@ async def _name_span(message: Message, scope: Scope) -> None:
     route = scope.get("path_template")
     if message["type"] == "http.response.start" and route:
         span = get_current_span()
-        span.update_name(f"{scope['method']} {route}")  # type: ignore[typeddict-item]  # only HTTP answers
+        span.update_name(f"{_method(scope)} {route}")
         span.set_attribute("http.route", route)

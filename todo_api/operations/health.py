@@ -19,6 +19,7 @@ from todo_api.queries import Statement
 
 KNOWN = frozenset(migrations.known())
 WRITABLE = Statement("health/writable", str, repeatable=True)
+ROOM = Statement("health/room", int, repeatable=True)
 
 _NOBODY = UUID(int=0)  # which gen_random_uuid() never makes
 
@@ -56,15 +57,18 @@ class HealthController(Controller):
         """
         try:
             async with asyncio.timeout(_PATIENCE):
-                rows, _ = await asyncio.gather(
+                rows, *_ = await asyncio.gather(
                     state.queries.fetch_all(migrations.APPLIED),
                     state.queries.fetch_all(WRITABLE, user_id=_NOBODY),
+                    state.queries.fetch_all(ROOM),
                 )
             applied = {name for name, _ in rows}
         except errors.UndefinedTable:
             applied = set()
         except errors.ReadOnlySqlTransaction as error:
             raise Unavailable(detail="The database takes no writes.") from error
+        except errors.DiskFull as error:
+            raise Unavailable(detail="The database's disk is full.") from error
         except (psycopg.OperationalError, TimeoutError) as error:
             raise Unavailable(detail="The database does not answer.") from error
         except psycopg.Error as error:
@@ -79,6 +83,6 @@ class HealthController(Controller):
         metrics: Metrics = state.metrics
         try:
             text = await metrics.text()
-        except FileNotFoundError as error:
-            raise Unavailable(detail="The workers' metrics were deleted; restart the service.") from error
+        except OSError as error:
+            raise Unavailable(detail="The workers' metrics cannot be read; restart the service.") from error
         return ASGIResponse(body=text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

@@ -51,6 +51,7 @@ class Connections:
 
     def __init__(self, pool: Pool, size: int, *, max_queue: int, reaction: float) -> None:
         self._pool, self._size, self._max_queue, self._reaction = pool, size, max_queue, reaction
+        self._loop: asyncio.AbstractEventLoop
         self._pipelines: list[Pipeline] = []  # all that are not closed
         self._opening: asyncio.Task[None] | None = None
         self._returning: set[asyncio.Task[None]] = set()
@@ -65,6 +66,7 @@ class Connections:
 
         At the end, refuse new statements, wait for the answers to those that were sent, and close.
         """
+        self._loop = asyncio.get_running_loop()
         await self._pool.open()
         if count:
             self._opening = asyncio.create_task(self._connect(min(count, self._size)))
@@ -73,6 +75,10 @@ class Connections:
         finally:
             await self._close()
 
+    def time(self) -> float:
+        """The time by the event loop's clock, in seconds. To look up the running loop is a system call."""
+        return self._loop.time()
+
     def least_busy(self) -> Pipeline | None:
         """The best connection for a statement that is sent at once, or None if there is none yet.
 
@@ -80,32 +86,29 @@ class Connections:
         """
         if self._closed:
             raise PoolClosed("the connections are closed")
-        stalled_before = asyncio.get_running_loop().time() - _STALLED
-        chosen, least, fluent, queued = None, 2 * self._max_queue, 0, self._waiting
+        stalled_before = self.time() - _STALLED
+        chosen, least, queued, stalled = None, 2 * self._max_queue, self._waiting, 0
         for pipeline in self._pipelines:
             load = len(pipeline.unanswered)
             queued += load
-            if pipeline.state == "serving":
-                if load and pipeline.head_since < stalled_before:
-                    load += self._max_queue
-                else:
-                    fluent += 1
-                if load < least:
-                    chosen, least = pipeline, load
+            if load and pipeline.head_since < stalled_before:
+                load += self._max_queue
+                stalled += 1
+            if load < least and pipeline.state == "serving":
+                chosen, least = pipeline, load
         if queued >= self._max_queue:
             raise TooManyRequests(f"{queued} statements are waiting already")
-        if fluent < self._size and (chosen is None or len(self._pipelines) < self._pool.max_size):
+        if chosen is None or len(self._pipelines) < min(self._size + stalled, self._pool.max_size):
             self._open_another()
         return chosen
 
     async def first(self, deadline: float) -> Pipeline:
         """Wait for a connection. Raises PoolTimeout at the deadline."""
-        loop = asyncio.get_running_loop()
         while (pipeline := self.least_busy()) is None:
             assert self._opening is not None
             self._waiting += 1
             try:
-                done, _ = await asyncio.wait([self._opening], timeout=deadline - loop.time())
+                done, _ = await asyncio.wait([self._opening], timeout=deadline - self.time())
             finally:
                 self._waiting -= 1
             if not done:
@@ -181,7 +184,7 @@ class Connections:
 
     def _relieve(self, stuck: Pipeline) -> None:
         """Move what waits behind a statement that takes long, once there is a connection without one."""
-        stalled_before = asyncio.get_running_loop().time() - _STALLED
+        stalled_before = self.time() - _STALLED
         for pipeline in self._pipelines:
             waits = pipeline.unanswered and pipeline.head_since < stalled_before
             if pipeline.state == "serving" and not waits:
@@ -229,7 +232,7 @@ class Connections:
         connection = await AsyncConnection.connect(self._pool.conninfo, **self._pool.kwargs)
         pipeline = Pipeline(connection, self._reaction, stuck=_ignore, overdue=_ignore, closed=_ignore)
         try:
-            deadline = asyncio.get_running_loop().time() + self._reaction
+            deadline = self.time() + self._reaction
             await pipeline.send(_Terminate(), [b"%d" % process_id], None, deadline, prepare=False)
         finally:
             pipeline.close("done")

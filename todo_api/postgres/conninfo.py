@@ -62,6 +62,12 @@ def connect(url: str, purpose: str, settings: Settings | None = None) -> psycopg
     return connection
 
 
+def variables(url: str) -> dict[str, str]:
+    """What a URL says, as ``PG*`` variables for a program of PostgreSQL: its arguments are no secret."""
+    options = Conninfo.parse(url.encode())
+    return {os.fsdecode(each.envvar): os.fsdecode(each.val) for each in options if each.envvar and each.val}
+
+
 def describe(url: str) -> str:
     """Name the host, port, database and role that libpq will use; never the password."""
     given = _completed(url)
@@ -73,10 +79,16 @@ def describe(url: str) -> str:
 
 
 def _completed(url: str) -> dict[str, str]:
-    """The parameters of a URL, with those that libpq takes from ``PG*`` variables and its own defaults."""
-    options = Conninfo.get_defaults()
-    defaults = {option.keyword.decode(): os.fsdecode(option.val) for option in options if option.val}
-    return defaults | {name: str(value) for name, value in conninfo_to_dict(url).items()}
+    """The parameters of a URL, with those of its service, of ``PG*`` variables and libpq's own defaults."""
+    given = {name: str(value) for name, value in conninfo_to_dict(url).items()}
+    before = os.environ.get("PGSERVICE")
+    os.environ |= {"PGSERVICE": given["service"]} if "service" in given else {}
+    options = Conninfo.get_defaults()  # libpq looks there, and nowhere else, for the service of its defaults
+    if before is None:
+        os.environ.pop("PGSERVICE", None)
+    else:
+        os.environ["PGSERVICE"] = before
+    return {option.keyword.decode(): os.fsdecode(option.val) for option in options if option.val} | given
 
 
 def _options(settings: Mapping[str, str]) -> str:

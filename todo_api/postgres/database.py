@@ -12,7 +12,6 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import ReadOnlySqlTransaction, error_from_result
 from psycopg.pq import DiagnosticField, ExecStatus
-from psycopg.pq.abc import PGresult
 from psycopg_pool import AsyncNullConnectionPool
 
 from todo_api import VERSION
@@ -36,8 +35,7 @@ _QUEUE = 1000
 # on the server. The rest is longer than the statement time-out, so that PostgreSQL's own error comes first.
 _WAIT, _REACTION = 0.5, 0.15
 
-_ROWS, _FAILED = ExecStatus.TUPLES_OK.value, ExecStatus.FATAL_ERROR.value
-_DONE = ExecStatus.COMMAND_OK.value
+_ROWS, _DONE = ExecStatus.TUPLES_OK.value, ExecStatus.COMMAND_OK.value
 # As text, PostgreSQL refuses a datetime whose offset is 16 hours or more, which RFC 3339 allows.
 _BINARY = (bytes, datetime)
 _STALE = {b"0A000", b"26000"}  # prepared for other result types, or unknown to this session
@@ -86,7 +84,7 @@ class Database:
         cancelled, the statement runs on.
         """
         with self._observe(statement.name):
-            start = asyncio.get_running_loop().time()
+            start = self._connections.time()
             try:
                 return await self._attempt(statement, parameters, start, movable=statement.repeatable)
             except ReadOnlySqlTransaction:  # this is no longer the primary: look for it anew
@@ -123,19 +121,16 @@ class Database:
             result = await connection.send(
                 statement, dumped, formats, deadline, prepare=prepare, movable=movable
             )
-            if not prepare or not _is_stale(result):
+            status = result.status
+            if status == _ROWS:
+                transformer.set_pgresult(result)
+                return transformer.load_rows(0, result.ntuples, statement.make_row)
+            if status == _DONE:
+                return []
+            if not prepare or result.error_field(DiagnosticField.SQLSTATE) not in _STALE:
                 break
             connection.forget(statement)
-        if result.status == _ROWS:
-            transformer.set_pgresult(result)
-            return transformer.load_rows(0, result.ntuples, statement.make_row)
-        if result.status == _DONE:
-            return []
         raise error_from_result(result)
-
-
-def _is_stale(result: PGresult) -> bool:
-    return result.status == _FAILED and result.error_field(DiagnosticField.SQLSTATE) in _STALE
 
 
 def _lost(error: OperationalError) -> bool:

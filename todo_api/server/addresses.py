@@ -1,12 +1,16 @@
 """The addresses that the service listens on, and the URL at which it is then reached."""
 
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from errno import EADDRNOTAVAIL, EAFNOSUPPORT
 from ipaddress import ip_address
 
 _BACKLOG = 2048
+
+# Seconds after which Linux ends a connection whose client has not taken anything of what waits for it.
+STALL_LIMIT = 30
 
 # Where to go instead of an address that stands for all of a machine's.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing is bound here
@@ -64,6 +68,8 @@ def _listen(name: str, port: int) -> list[socket.socket]:
                 absent = error  # the name has an address of a family that this machine does not use
             else:
                 listeners.append(opened.enter_context(listener))
+                if sys.platform == "linux":  # what it accepts inherits it
+                    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * STALL_LIMIT)
                 port = listener.getsockname()[1]
         if absent and not listeners:
             raise absent

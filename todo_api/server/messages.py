@@ -10,7 +10,10 @@ from todo_api.http.problems import MEDIA_TYPE, Problem
 from todo_api.http.timestamps import http_date
 
 # RFC 3986, section 3.2.2, and a port. An empty Host is valid (RFC 9110, section 7.2).
-_HOST = re.compile(rb"(?:\[[\w.:~!$&'()*+,;=-]+\]|(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
+_PLAIN = rb"[\w.~!$&'()*+,;=-]*"
+_HOST = re.compile(
+    rb"(?:\[[\w.:~!$&'()*+,;=-]+\]|" + _PLAIN + rb"(?:%[0-9A-Fa-f]{2}" + _PLAIN + rb")*)(?::[0-9]*)?"
+)
 
 
 def is_valid(version: str, method: bytes, headers: list[tuple[bytes, bytes]]) -> bool:

@@ -13,14 +13,16 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import parent_process
+from pathlib import Path
 from threading import Thread, Timer
 from types import FrameType
 
 import uvicorn
 from litestar import Litestar
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors import ChangeReload, Multiprocess
 
+from todo_api import folder
 from todo_api.app import create_app
 from todo_api.observability import logs
 from todo_api.server import addresses
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 # Seconds for what is in flight at SIGTERM. What waits for the database gives up sooner, so this cuts off only
 # clients that are still sending their request. The rest of STOP_LIMIT is for closing the pool's connections.
 DRAIN_LIMIT = 6
+START_LIMIT = 60  # seconds in which a worker must answer its supervisor; its start may take long
 STOP_LIMIT = 9  # seconds until workers that have not ended are killed; process managers kill after ten
 
 
@@ -39,8 +42,8 @@ class ServerError(Exception):
     """Why the service does not serve, in one sentence for the operator."""
 
 
-def run(settings: Settings, say: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is in flight.
+def run(settings: Settings, say: Callable[[str], None], *, reload: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is in flight; with ``reload``, anew after each change.
 
     The processes read their settings from the environment, so ``settings`` must be what it holds.
     Raises ListenError if it cannot listen, and ServerError if a worker cannot start.
@@ -60,11 +63,18 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         server_header=False,
         date_header=False,  # the application's own is right to the second
         timeout_graceful_shutdown=DRAIN_LIMIT,
+        timeout_worker_healthcheck=START_LIMIT,
+        reload=reload,
+        reload_dirs=[str(Path(__file__).parents[1]), str(folder("sql"))] if reload else None,
+        reload_includes=["*.sql"] if reload else None,
     )
     addresses.announce(settings.host, listeners, say)
+    say("Stop: Ctrl-C")
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGINT))
-    if settings.workers == 1:
+    if reload:
+        ChangeReload(config, uvicorn.Server(config).run, listeners).run()
+    elif settings.workers == 1:
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(listeners)
@@ -85,7 +95,6 @@ def application() -> Litestar:
             os.kill(os.getpid(), signal.SIGTERM)
 
         Thread(target=follow, daemon=True).start()
-    logs.skip_unused_fields()
     try:
         app = create_app()
     except Exception:

@@ -7,14 +7,15 @@ there is a request, such as the size of its body, is the application's to refuse
 The module overrides undocumented parts of uvicorn. pyproject.toml therefore pins uvicorn's minor version,
 and a test fails on any other than ``WRITTEN_FOR``. Delete the module once uvicorn ignores ``Upgrade``, checks
 ``Host``, dates responses to the second, and limits the size of a head, the time a request may take to arrive,
-the time a client may leave a response unread, and the requests it may pipeline. uvicorn's other
-implementation, h11, ignores ``Upgrade`` but lacks the rest and takes more time.
+and the requests a client may pipeline. uvicorn's other implementation, h11, ignores ``Upgrade`` but lacks the
+rest and takes more time.
 """
 
 import logging
 from asyncio import TimerHandle, Transport
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from todo_api.http.problems import (
@@ -32,9 +33,18 @@ log = logging.getLogger(__name__)
 WRITTEN_FOR = "0.54"  # uvicorn's minor version
 
 SHUTDOWN_ARRIVAL_LIMIT = 4  # seconds that a request still has to arrive at SIGTERM
-STALL_LIMIT = 10  # seconds in which a client must read a part of what waits for it
 
 _HEAD_END = b"\r\n\r\n"
+
+
+class _Flow(FlowControl):
+    """Reads nothing more while something waits to be parsed."""
+
+    held = b""  # what was read and waits
+
+    def resume_reading(self) -> None:
+        if not self.held:
+            super().resume_reading()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -44,35 +54,34 @@ class BoundedProtocol(HttpToolsProtocol):
     read of it waits unparsed, and nothing more is read.
     """
 
-    _held = b""  # read, but not parsed yet
-    _piece = 0  # bytes of what is being parsed
+    flow: _Flow
     _pending = 0  # bytes since the last part of a body, or since a head began
     _arriving = True  # a request has begun, or the first one is awaited
     _in_body = False  # the head of the arriving request is complete
     _deadline: TimerHandle | None = None  # for the arriving request
-    _stall: TimerHandle | None = None  # for responses that are not read
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # a stream's, as uvicorn has it
         """Wait for the first request."""
         super().connection_made(transport)
+        self.flow = _Flow(transport)
         self._expect(ARRIVAL_LIMIT)
 
     def data_received(self, data: bytes) -> None:
         """Parse what was read, once the requests before it have their responses."""
-        self._held += data
+        self.flow.held += data
         self._parse()
 
     def _parse(self) -> None:
         """Parse in pieces that end where a head may end, so that one piece begins two requests at most."""
-        data, start = self._held, 0
+        data, start = self.flow.held, 0
         while start < len(data) and not self._has_unanswered() and not self.transport.is_closing():
             end = data.find(_HEAD_END, start) + len(_HEAD_END)
             if end < len(_HEAD_END):
                 end = len(data)
             self._feed(data[start:end])
             start = end
-        self._held = data[start:]
-        if self._held and not self.transport.is_closing():
+        self.flow.held = data[start:]
+        if self.flow.held and not self.transport.is_closing():
             self.flow.pause_reading()
         if self._arriving and self._deadline is None:
             self._expect(ARRIVAL_LIMIT)
@@ -85,8 +94,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _feed(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         self._arriving = True
-        self._piece = len(data)
-        if self._pending + (0 if self._in_body else len(data)) > HEAD_LIMIT:
+        self._pending += len(data)
+        if self._pending - (len(data) if self._in_body else 0) > HEAD_LIMIT:
             self._refuse(HeadTooLarge)
             return
         try:
@@ -95,10 +104,6 @@ class BoundedProtocol(HttpToolsProtocol):
             self._parse_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(BadRequest)
-        else:
-            self._pending += len(data)
-            if self.parser.should_upgrade():  # nothing that follows could be trusted
-                self._refuse(BadRequest)
 
     def _parse_without_upgrade(self, rest: bytes) -> None:
         """Ignore ``Upgrade`` (RFC 9110, section 7.8): parse the same head anew without it, then the rest.
@@ -134,11 +139,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self.expect_100_continue = False  # RFC 9110, section 10.1.1
         super().on_headers_complete()
         self._in_body = True
-        self._pending = -self._piece
+        self._pending = 0
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
-        self._pending = -self._piece
+        self._pending = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -146,7 +151,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._in_body:
             return  # _parse_without_upgrade follows
         self._arriving = self._in_body = False
-        self._pending = -self._piece
+        self._pending = 0
         self._expect(None)
         super().on_message_complete()
         if self.cycle.response_complete:  # its body was not waited for
@@ -157,22 +162,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Parse what was held back until now."""
         super().on_response_complete()
-        if self not in self.connections:
-            return
-        if self.transport.is_closing():
-            self._watch()
-        elif self._held:
+        if self.flow.held:
             self._parse()
-
-    def pause_writing(self) -> None:
-        """Wait for a client that does not read its responses as fast as they are made."""
-        super().pause_writing()
-        self._watch()
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection."""
-        super().timeout_keep_alive_handler()
-        self._watch()
+            self.flow.resume_reading()
 
     def shutdown(self) -> None:
         """Close the connection after the response under way; do not wait long for an arriving request."""
@@ -183,9 +175,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything."""
         self._expect(None)
-        if self._stall:
-            self._stall.cancel()
-        self._held = b""
+        self.flow.held = b""
         self.pipeline.clear()
         super().connection_lost(exc)
 
@@ -194,20 +184,6 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._deadline:
             self._deadline.cancel()
         self._deadline = self.loop.call_later(seconds, self._refuse, TooSlow) if seconds else None
-
-    def _watch(self) -> None:
-        """Look again in a while whether the client has read anything of what waits for it."""
-        if self._stall:
-            self._stall.cancel()
-        waiting = self.transport.get_write_buffer_size()
-        self._stall = self.loop.call_later(STALL_LIMIT, self._check_progress, waiting) if waiting else None
-
-    def _check_progress(self, before: int) -> None:
-        if self.transport.get_write_buffer_size() < before:
-            self._watch()
-        else:
-            log.info("Closed a connection whose client does not read")
-            self.transport.abort()
 
     def _refuse(self, kind: type[Problem]) -> None:
         """Answer and close the connection. A response under way is finished first, and is the only one."""
@@ -224,4 +200,3 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._in_body or not (cycle.response_started or self.pipeline):
             self.transport.write(refusal(kind))
         self.transport.close()
-        self._watch()

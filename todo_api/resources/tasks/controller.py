@@ -33,7 +33,7 @@ from todo_api.resources.tasks.payloads import (
     listed,
     page,
 )
-from todo_api.resources.tasks.versions import idempotency_digest, task_tag, version_parameters
+from todo_api.resources.tasks.versions import completion, idempotency_digest, task_tag, version_parameters
 
 LIST = {
     sort: Statement(f"tasks/{name}", listed, repeatable=True)
@@ -193,7 +193,7 @@ class TaskController(Controller):
             COMPLETE,
             user_id=user_id,
             task_id=task_id,
-            completed=None if data is None else data.completed,
+            completed=completion(data, request.fields),
             **version_parameters(conditions),
         )
         if task is None:

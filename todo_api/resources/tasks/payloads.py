@@ -35,7 +35,7 @@ Description = (
 Ignored = Annotated[object, Meta(description="Ignored, so that a received task can be sent back")]
 
 
-class Task(msgspec.Struct):
+class Task(msgspec.Struct, gc=False):
     """A task of a user."""
 
     id: UUID
@@ -142,7 +142,7 @@ class Listing(msgspec.Struct, frozen=True):
         return urlencode(given | {"after": str(after)})
 
 
-class Listed(msgspec.Struct):
+class Listed(msgspec.Struct, gc=False):
     """A row of a list statement, whose header explains the flags."""
 
     task: Task
@@ -179,7 +179,7 @@ def page(rows: Sequence[Listed], limit: int) -> tuple[list[Task], UUID | None]:
     return tasks, tasks[-1].id if rows[-1].matches else rows[-1].task.id
 
 
-class Created(msgspec.Struct):
+class Created(msgspec.Struct, gc=False):
     """A row of tasks/create, whose header explains the flags."""
 
     task: Task

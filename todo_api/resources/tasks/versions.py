@@ -1,13 +1,14 @@
-"""What requests say about a task's versions and content: entity tag, preconditions, idempotency digest."""
+"""What requests say about a task: its version, whether it is completed, and whether they are repeated."""
 
 from datetime import UTC, datetime
 from hashlib import sha256
 
 from msgspec.structs import asdict
 
+from todo_api.http.headers import Fields, refuse_idempotency_key
 from todo_api.http.preconditions import Condition, Preconditions
 from todo_api.http.timestamps import encode, with_microseconds
-from todo_api.resources.tasks.payloads import TaskCreation
+from todo_api.resources.tasks.payloads import Completion, TaskCreation
 
 # Always part of the digest, even with their defaults: digests that are stored already were made so.
 _ALWAYS = ("title", "description", "completed")
@@ -40,6 +41,17 @@ def _versions(condition: Condition) -> list[datetime]:
         if task_tag(updated_at) == tag:
             versions.append(updated_at)
     return versions
+
+
+def completion(data: Completion | None, fields: Fields) -> bool | None:
+    """The new value of ``completed``; None toggles it. Raises InvalidRequest for a toggle with a key."""
+    if data is None:
+        refuse_idempotency_key(
+            fields,
+            'The toggle takes no key. Send {"completed": true} or {"completed": false} to set it safely.',
+        )
+        return None
+    return data.completed
 
 
 def idempotency_digest(task: TaskCreation) -> bytes:
