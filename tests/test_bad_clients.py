@@ -304,7 +304,7 @@ def test_clients_that_do_not_read_are_hung_up_on(service: Service) -> None:
         senders = crowd.enter_context(sending(clients, ASSET * 4000))
         assert_others_are_served(service)
         assert memory(service) - before < 60 * MEGABYTE
-        wait_until(lambda: not any(sender.is_alive() for sender in senders))
+        wait_until(lambda: not any(sender.is_alive() for sender in senders), 40)  # they would give up later
 
 
 def test_a_client_may_read_slowly(service: Service) -> None:

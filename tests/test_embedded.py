@@ -520,8 +520,10 @@ def test_a_server_that_gives_up_says_why(tmp_path: Path) -> None:
 
 def test_data_of_another_version_are_refused(tmp_path: Path) -> None:
     """PostgreSQL reads the data of its own major version only; the message names both."""
-    (tmp_path / "data").mkdir()
+    (tmp_path / "data").mkdir(mode=0o700)
     (tmp_path / "data/PG_VERSION").write_text("12\n")
+    for path in (tmp_path / "data", tmp_path / "data/PG_VERSION"):
+        os.chown(path, *([wheel.SERVER_ID] * 2 if wheel.is_root() else [-1, -1]))
     with pytest.raises(EmbeddedError, match="made by PostgreSQL 12 and this is"):
         running(tmp_path).__enter__()
 

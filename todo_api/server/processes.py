@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 # Seconds for what is in flight at SIGTERM. What waits for the database gives up sooner, so this cuts off only
 # clients that are still sending their request. The rest of STOP_LIMIT is for closing the pool's connections.
 DRAIN_LIMIT = 6
-START_LIMIT = 60  # seconds in which a worker must answer its supervisor; its start may take long
+START_LIMIT = 30  # seconds in which a worker must answer its supervisor; its start may take long
 STOP_LIMIT = 9  # seconds until workers that have not ended are killed; process managers kill after ten
 
 
@@ -122,6 +122,11 @@ class _Supervisor(Multiprocess):
         if not self.should_exit.is_set():
             self.should_exit.set()
             self._signal_workers(signal.SIGTERM)
+            for worker in self.processes:
+                with suppress(OSError):
+                    worker.child_conn.send(
+                        False
+                    )  # the main loop may await the answer of one that does not run
             timer = Timer(STOP_LIMIT, self._signal_workers, [signal.SIGKILL])
             timer.daemon = True
             timer.start()
