@@ -119,21 +119,18 @@ class BoundedProtocol(HttpToolsProtocol):
             if part and not self.transport.is_closing():
                 self._feed(part)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header without the white space around its value (RFC 9110, section 5.5).
-
-        Trailers are dropped: a receiver may merge one into the headers only where it knows that this is
-        safe (section 6.5.1).
-        """
-        if not self._in_body:
-            super().on_header(name, value.strip(b" \t"))
-
     def on_headers_complete(self) -> None:
-        """Start the request, unless its head is not valid."""
+        """Start the request, unless its head is not valid.
+
+        White space around a header's value is no part of it (RFC 9110, section 5.5). The request gets a list
+        of its own, which the trailers are not added to: a receiver may merge one into the headers only where
+        it knows that this is safe (section 6.5.1).
+        """
         version = self.parser.get_http_version()
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             return  # _parse_without_upgrade follows
-        if not is_valid(version, self.parser.get_method(), self.headers):
+        self.scope["headers"] = headers = [(name, value.strip(b" \t")) for name, value in self.headers]
+        if not is_valid(version, self.parser.get_method(), headers):
             raise ValueError  # the parser turns it into an error of its own
         if version == "1.0":
             self.expect_100_continue = False  # RFC 9110, section 10.1.1
