@@ -35,10 +35,10 @@ def test_a_worker_may_start_slowly(tmp_path: Path, database_url: str) -> None:
         assert "ended with" not in service.log
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the files of a running process")
 SERVED = ["/health/ready", "/metrics", "/schema", "/schema/openapi.json", "/schema/assets/swagger-ui.css"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the files of a running process")
 def test_no_request_needs_a_file_twice(tmp_path: Path, database_url: str) -> None:
     """Whoever has a connection is served when the process may open nothing more."""
     with (

@@ -188,6 +188,14 @@ def test_tls_takes_the_file_that_the_url_names(encrypted: str, tmp_path: Path) -
         assert "waiting" not in failed.stderr
 
 
+async def test_the_page_explains_each_metric(client: httpx.AsyncClient) -> None:
+    """What /metrics shows, but for the process's own figures, which one line of the page sums up."""
+    page = (ROOT / "docs" / "operations.md").read_text().partition("## Metrics\n")[2].partition("\n## ")[0]
+    explained = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", page, re.M))))
+    shown = set(re.findall(r"^# TYPE (\w+)", (await client.get("/metrics")).text, re.M))
+    assert {name for name in shown if not name.startswith("process_")} == explained
+
+
 def test_the_embedded_data_are_restored_and_moved(tmp_path: Path) -> None:
     """A dump under the running service replaces what came later; another fills the data of a new version."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -26,25 +26,24 @@ _ASSETS = {
     "pages.css": (_OURS, "text/css"),
     "page.js": (_OURS, "text/javascript"),
 }
-_HEAD = """<!doctype html>
+_HTML = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <link rel="icon" href="{path}/assets/favicon-32x32.png">
 <link rel="stylesheet" href="{path}/assets/pages.css">
-"""
-# Relative references survive a proxy that serves the page below a prefix.
-_PAGE = (
-    _HEAD.format(title="todo-api", path="schema").replace(
-        '<link rel="stylesheet"',
-        '<link rel="stylesheet" href="schema/assets/swagger-ui.css">\n<link rel="stylesheet"',
-    )
-    + """<script defer src="schema/assets/swagger-ui-bundle.js"></script>
-<script defer src="schema/assets/page.js"></script>
-<div id="page"></div>
+{content}
 </html>
 """
+# Relative references survive a proxy that serves the page below a prefix.
+_PAGE = _HTML.format(
+    title="todo-api",
+    path="schema",
+    content="""<link rel="stylesheet" href="schema/assets/swagger-ui.css">
+<script defer src="schema/assets/swagger-ui-bundle.js"></script>
+<script defer src="schema/assets/page.js"></script>
+<div id="page"></div>""",
 )
 _POLICY = "; ".join([
     "default-src 'none'",
@@ -191,7 +190,7 @@ def _explanation(kind: type[Problem], remedy: str) -> str:
 
 def _page(title: str, content: str, root: str) -> Response[str]:
     links = f'<p><a href="{root}/problems">All problems</a> · <a href="{root}/schema">Operations</a>'
-    head = _HEAD.format(title=title, path=f"{root}/schema")
-    page = f"{head}<main>\n<h1>{title}</h1>\n{content}{links}\n</main>\n</html>\n"
+    main = f"<main>\n<h1>{title}</h1>\n{content}{links}\n</main>"
+    page = _HTML.format(title=title, path=f"{root}/schema", content=main)
     policy = "default-src 'none'; style-src 'self'; img-src 'self'"
     return Response(page, headers={"Content-Security-Policy": policy})
