@@ -48,7 +48,9 @@ def query(url: str, statement: str) -> list[tuple[Any, ...]]:
 
 def copy(old: str, new: str) -> None:
     """Dump a database of 15 with its own pg_dump: a newer one may not know the server's latest release."""
-    dump = subprocess.run([postgres15() / "pg_dump", "--dbname", old], capture_output=True, check=True).stdout
+    dump = subprocess.run(
+        [f"{postgres15()}/pg_dump", "--dbname", old], capture_output=True, check=True
+    ).stdout
     psql = [f"{newest()}/psql", "--quiet", "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--dbname", new]
     subprocess.run(psql, input=dump, stdout=subprocess.DEVNULL, check=True)
 
