@@ -25,8 +25,8 @@ NEIGHBOURS = 40_000
 SIZE = 101  # a page of 100, and one row more that tells whether there is a next page
 LOOKS_AT = 10_001  # 10,000 tasks, and one more that tells whether there are others behind them
 
-# The operator's list of users, and the few rows of what is applied, are read as a whole.
-WHOLE = {"users/list", "migrations/applied", "migrations/digests"}
+# The operator's list of users, and the few rows of what is applied or exists, are read as a whole.
+WHOLE = {"users/list", "migrations/applied", "migrations/digests", "migrations/taken"}
 
 SERVER = {
     "fsync": "off",
@@ -132,8 +132,10 @@ def cases(connection: psycopg.Connection) -> Iterator[Case]:
     (neighbour,) = one(connection, "select id from users where email = '77@example.org'")
     yield Case("users/delete", "who has 125 tasks", {"user_id": neighbour})
     yield Case("health/writable", "", {"user_id": uuid4()})
+    yield Case("health/room", "", {})
     yield Case("migrations/applied", "", {})
     yield Case("migrations/digests", "", {})
+    yield Case("migrations/taken", "", {"names": "{users,tasks}"})
 
 
 def run(connection: psycopg.Connection, statement: str, case: Case, mode: str) -> Cost:
@@ -141,7 +143,10 @@ def run(connection: psycopg.Connection, statement: str, case: Case, mode: str) -
     for _ in range(2):
         explained = plan(connection, statement, case.values, mode, "analyze, buffers")
     root = explained["Plan"]
-    scans = [node for node in nodes(root) if "Scan" in node["Node Type"] and node.get("Relation Name")]
+    scans = [node for node in nodes(root) if {"Relation Name", "Index Name"} & node.keys()]
+    scans = [
+        node for node in scans if node["Node Type"] not in ("Bitmap Heap Scan", "ModifyTable", "LockRows")
+    ]
     return Cost(
         ", ".join(
             node.get("Index Name", f"{node['Node Type']} of {node['Relation Name']}") for node in scans
