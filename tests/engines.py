@@ -9,8 +9,7 @@ import pwd
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +24,8 @@ from psycopg.conninfo import conninfo_to_dict
 from todo_api.postgres import wheel
 from todo_api.postgres.keeper import KEEPER
 
+from .waiting import wait_until
+
 IN_A_HURRY = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -37,7 +38,7 @@ Command = Sequence[str | Path]
 # What a standby calls itself.
 STANDBY = "standby"
 
-# Seconds in which whatever is waited for here happens, also on a machine that is busy.
+# Seconds in which a server ends, also on a machine that is busy.
 LIMIT = 30.0
 
 
@@ -124,7 +125,7 @@ def postgresql(
         set_ = [f"--{name}={value}" for name, value in options.items()]
         with _running([programs / "postgres", "-D", "data", *set_], home) as keeper:
             new = Server(programs, home, keeper, settings.get("port", "5432"))
-            wait_until(lambda: _answers(new.url))
+            wait_until(lambda: answers(new.url))
             try:
                 yield new
             finally:
@@ -165,19 +166,12 @@ def pooler(program: str, url: str, *, connections: int) -> Iterator[str]:
         (home / "ini").write_text(dedent(configuration))
         with _running([program, "-q", "ini"], home):
             pooled = f"postgresql://{target['user']}@/{target['dbname']}?host={home}&port=6432"
-            wait_until(lambda: _answers(pooled))
+            wait_until(lambda: answers(pooled))
             yield pooled
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
-    """Wait for something that is about to happen."""
-    deadline = time.monotonic() + LIMIT
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a server takes connections."""
     try:
         psycopg.connect(url).close()
     except psycopg.OperationalError:

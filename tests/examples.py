@@ -24,7 +24,7 @@ from todo_api.http import openapi
 from todo_api.postgres import embedded, migrations
 from todo_api.settings import Settings
 
-from .conftest import talking_to
+from .api import talking_to
 from .service import ROOT
 
 FILE = ROOT / "todo_api" / "http" / "examples.json"

@@ -25,10 +25,16 @@ import httpx
 import psutil
 import psycopg
 
+from .engines import answers
 from .outage import CUT, Server
-from .service import Service, serving, wait_until
+from .service import Service, serving
+from .waiting import wait_until
 
 CLIENTS, TASKS = 8, 3
+
+# Seconds that a request may take, and a statement on the server: shorter than by default.
+TIMEOUT = 2.5
+LIMITS = {"POOL_TIMEOUT": f"{TIMEOUT}", "STATEMENT_TIMEOUT": "2", "LOCK_TIMEOUT": "1"}
 
 Kind = Literal["read", "toggle", "put", "change"]
 Outcome = Literal["done", "refused", "timed out", "unknown"]
@@ -151,6 +157,10 @@ class Clients:
         for thread in self._threads:
             thread.join()
 
+    def go_on(self, count: int) -> None:
+        """Wait until they have done so much."""
+        wait_until(lambda: sum(map(len, self.operations.values())) >= count)
+
     def heals(self) -> float:
         """How many seconds it takes from now until a read is answered."""
         began = time.monotonic()
@@ -224,9 +234,8 @@ def _text(seconds: float) -> str:
 @contextmanager
 def audited(server: Server, directory: Path, **variables: str) -> Iterator[Service]:
     """Run the service, with two workers, on a server whose tasks' versions are noted."""
-    serve = serving(
-        directory, "--migrate", "--workers", "2", DATABASE_URL=server.url, ACCESS_LOG="false", **variables
-    )
+    variables = {"DATABASE_URL": server.url, "ACCESS_LOG": "false", **LIMITS, **variables}
+    serve = serving(directory, "--migrate", "--workers", "2", **variables)
     with serve as service, psycopg.connect(server.url) as connection:
         connection.execute(AUDIT)
         connection.commit()
@@ -268,9 +277,9 @@ def crash(server: Server, _service: Service) -> None:
 
 
 def freeze(server: Server, _service: Service) -> None:
-    """Stop all of PostgreSQL's processes for 7 s."""
+    """Stop all of PostgreSQL's processes for longer than a request may take."""
     server.signal(signal.SIGSTOP)
-    time.sleep(7)
+    time.sleep(TIMEOUT + 1)
     server.signal(signal.SIGCONT)
 
 
@@ -278,32 +287,19 @@ def kill_backend(server: Server, _service: Service) -> None:
     """Kill one session, upon which PostgreSQL ends all of them and recovers."""
     with psycopg.connect(server.url) as connection:
         psutil.Process(connection.info.backend_pid).kill()
-
-    def answers() -> bool:
-        try:
-            psycopg.connect(server.url).close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
-    wait_until(answers)
+    wait_until(lambda: answers(server.url))
 
 
 def lock(server: Server, _service: Service) -> None:
-    """Lock the table for 6 s."""
+    """Lock the table for longer than a request may take."""
     with psycopg.connect(server.url) as connection:
         connection.execute("lock table tasks")
-        time.sleep(6)
+        time.sleep(TIMEOUT + 0.5)
 
 
 def kill_worker(_server: Server, service: Service) -> None:
     """Kill one of the two workers, and wait until it is replaced."""
-
-    def workers() -> list[psutil.Process]:
-        children = psutil.Process(service.process.pid).children()
-        return [child for child in children if "spawn_main" in str(child.cmdline())]
-
-    random.choice(workers()).kill()
+    random.choice(service.workers).kill()
     time.sleep(1)
 
 
@@ -319,11 +315,11 @@ def run(
     with audited(server, directory) as service:
         with Clients(service.url) as clients:
             for sabotage in sabotages:
-                time.sleep(1)
+                time.sleep(0.5)
                 sabotage(server, service)
                 took = clients.heals()
                 healed[sabotage.__name__] = max(took, healed.get(sabotage.__name__, 0))
-            time.sleep(1)
+            time.sleep(0.5)
         found = faults(server, clients)
     return found, healed, sum(map(len, clients.operations.values()))
 

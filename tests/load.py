@@ -12,7 +12,7 @@ from uuid import uuid4
 import httpx
 import psycopg
 
-from .service import wait_until
+from .waiting import wait_until
 
 WRITERS = 6
 

@@ -6,9 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
+
+from .waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "todo_api"]
@@ -34,14 +38,6 @@ def run(directory: Path, *arguments: str, **variables: str) -> "subprocess.Compl
     )
 
 
-def wait_until(happened: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for something that is about to happen."""
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
 class Service:
     """A server process, which serves by now."""
 
@@ -61,10 +57,26 @@ class Service:
         assert found, self.log
         return found[0]
 
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """The processes that serve, where there are several."""
+        return [child for child in psutil.Process(self.process.pid).children() if _is_worker(child)]
+
+    def has_started(self, workers: int) -> None:
+        """Wait until so many workers have started to serve, from the beginning."""
+        wait_until(lambda: self.log.count("startup complete") == workers)
+
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
         """Send the signal and return the exit status."""
         self.process.send_signal(signal_number)
         return self.process.wait(30)
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    """Whether it serves, and lives."""
+    with suppress(psutil.NoSuchProcess):  # a zombie is one, too
+        return any("spawn_main" in part for part in process.cmdline())
+    return False
 
 
 @contextmanager

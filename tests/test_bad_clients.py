@@ -18,7 +18,8 @@ import pytest
 
 from todo_api.http.problems import HEAD_LIMIT
 
-from .service import ROOT, Service, serving, wait_until
+from .service import ROOT, Service, serving
+from .waiting import wait_until
 
 MEGABYTE = 1 << 20
 CROWD = 60  # of each kind
@@ -91,7 +92,7 @@ def problem(answer: bytes) -> dict[str, Any]:
     status, *lines = head.decode().split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in lines)
     assert "application/problem+json" == headers["content-type"]
-    assert "close" == headers["connection"]
+    assert ("close", "nosniff") == (headers["connection"], headers["x-content-type-options"])
     assert headers["date"].endswith(" gmt")
     found: dict[str, Any] = json.loads(body)
     assert found["request_id"] == headers["x-request-id"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import User
+from .api import User
 from .examples import operations
 from .service import ROOT
 from .test_patterns import ODD, patterns

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -13,23 +13,12 @@ import psutil
 import psycopg
 import pytest
 
-from .conftest import NewDatabase
+from .databases import NewDatabase, waiting
 from .load import Load
-from .service import Service, serving, wait_until
+from .service import Service, serving
+from .waiting import wait_until
 
 LIMIT = 10.0  # seconds, after which process managers kill
-
-
-def workers_of(service: Service) -> list[psutil.Process]:
-    """The processes that serve, where there are several."""
-    return [child for child in psutil.Process(service.process.pid).children() if is_worker(child)]
-
-
-def is_worker(process: psutil.Process) -> bool:
-    """Whether it serves, and lives."""
-    with suppress(psutil.NoSuchProcess):  # a zombie is one, too
-        return any("spawn_main" in part for part in process.cmdline())
-    return False
 
 
 @contextmanager
@@ -85,13 +74,6 @@ def test_what_is_in_flight_is_answered(workers: str, tmp_path: Path, new_databas
         assert [201] == [answer.status_code for answer in answers]
 
 
-def waiting(database: str) -> int:
-    """How many sessions wait for a lock."""
-    with psycopg.connect(database) as connection:
-        query = "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-        return connection.execute(query).rowcount
-
-
 def refuses(service: Service) -> bool:
     """Whether the port is closed: neither answering nor leaving a client to hang."""
     host, port = service.url.removeprefix("http://").split(":")
@@ -134,7 +116,7 @@ def test_a_supervisor_takes_its_workers_along(tmp_path: Path) -> None:
     """SIGKILL to the supervisor: its workers stop by themselves, and so does the PostgreSQL of its own."""
     with serving(tmp_path, WORKERS="2") as service:
         family = psutil.Process(service.process.pid).children(recursive=True)
-        assert 2 == len(workers_of(service))
+        assert 2 == len(service.workers)
         assert any("postgres" in process.name() for process in family)
         service.stop(signal.SIGKILL)
         _, alive = psutil.wait_procs(family, timeout=30)
@@ -146,11 +128,11 @@ def test_a_killed_worker_is_replaced(tmp_path: Path, new_database: NewDatabase) 
     database = new_database()
     with serving(tmp_path, DATABASE_URL=database, WORKERS="2") as service, Load(service.url) as load:
         for started in (2, 3):
-            wait_until(lambda n=started: service.log.count("startup complete") == n)  # type: ignore[misc]  # a default is not inferred
+            service.has_started(started)
             load.goes_on()
-            workers_of(service)[0].kill()
+            service.workers[0].kill()
             load.goes_on()
-        wait_until(lambda: service.log.count("startup complete") == 4)
+        service.has_started(4)
         load.goes_on()
     assert {201} == load.answers.keys()
     load.assert_nothing_lost(database)

@@ -14,8 +14,9 @@ from litestar import Litestar
 
 from todo_api.http.problems import problem_types
 
+from .api import assert_problem
 from .browser import CHROMIUM, Page, browsing
-from .conftest import NewDatabase, assert_problem
+from .databases import NewDatabase
 from .service import serving
 
 ASSETS = ["swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png", "pages.css", "page.js"]
@@ -94,6 +95,7 @@ async def test_the_page_is_one_of_a_strict_policy(client: httpx.AsyncClient) -> 
     policy = response.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; ")
     assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
     assert not re.search(r"(https?:)?//", response.text)
 
 

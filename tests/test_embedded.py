@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +23,8 @@ from psycopg.pq import PGconn, Ping
 from todo_api.postgres import embedded, keeper, wheel
 from todo_api.postgres.embedded import running
 from todo_api.postgres.wheel import EmbeddedError
+
+from .waiting import wait_until
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
@@ -94,14 +96,6 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def eventually(happened: Callable[[], object]) -> None:
-    """Wait until something has happened."""
-    deadline = time.monotonic() + 20
-    while not happened():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.01)
 
 
 def as_server(directory: Path) -> dict[str, Any]:
@@ -352,7 +346,7 @@ def test_a_database_half_made_is_made_again(tmp_path: Path, monkeypatch: pytest.
             return run(command, **surroundings)
         surroundings.pop("check")
         with subprocess.Popen(command, **surroundings) as initdb:
-            eventually((tmp_path / "initialising/data/PG_VERSION").exists)
+            wait_until((tmp_path / "initialising/data/PG_VERSION").exists)
             os.killpg(initdb.pid, signal.SIGKILL)
         raise KeyboardInterrupt
 
@@ -370,7 +364,7 @@ def test_a_database_half_made_is_made_again(tmp_path: Path, monkeypatch: pytest.
 def test_a_start_that_is_killed_leaves_no_server(tmp_path: Path, moment: str) -> None:
     """The next start need not wait long, whether the one before was still at initdb or nearly up."""
     with start_service(tmp_path) as service:
-        eventually((tmp_path / moment).exists)
+        wait_until((tmp_path / moment).exists)
         service.kill()
     with running(tmp_path) as url:
         assert 1 == ask(url, "select 1")
@@ -389,7 +383,7 @@ def test_a_server_that_is_killed_is_started_again(
             os.killpg(os.getpgid(killed), signal.SIGKILL)
         else:
             os.kill(killed, signal.SIGKILL)
-        eventually(lambda: PGconn.ping(url.encode()) == Ping.OK and killed != postmaster(tmp_path))
+        wait_until(lambda: PGconn.ping(url.encode()) == Ping.OK and killed != postmaster(tmp_path))
         assert "kept" == words(url)
         assert "The embedded PostgreSQL ended: " in caplog.text
         restarted = postmaster(tmp_path)
@@ -411,7 +405,7 @@ def test_a_server_that_cannot_come_back_does_not_hold_the_end_up(
         monkeypatch.setattr(embedded, "KEEPER", "echo FATAL:  no more >&2; exit 1")
         monkeypatch.setattr(threading.Event, "wait", wait)
         os.killpg(os.getpgid(postmaster(tmp_path)), signal.SIGKILL)
-        eventually(lambda: 30 in pauses)
+        wait_until(lambda: 30 in pauses)
     assert [1, 2, 4, 8, 16, 30] == pauses[: pauses.index(30) + 1]
     assert f"ended: no more (more in {tmp_path}/log). It is started again in 30 s" in caplog.text
 
@@ -452,7 +446,7 @@ def test_a_server_whose_disk_was_full_comes_back(tmp_path: Path, caplog: pytest.
             while True:
                 connection.execute("select pg_logical_emit_message(false, 'x', repeat('x', 100000), true)")
         filler.unlink()
-        eventually(lambda: PGconn.ping(url.encode()) == Ping.OK)
+        wait_until(lambda: PGconn.ping(url.encode()) == Ping.OK)
         write(url, "later")
         assert "kept later" == words(url)
 
@@ -477,7 +471,7 @@ def test_the_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         for _ in range(50):
             with suppress(psycopg.OperationalError):
                 psycopg.connect(url, dbname="no_such_database")
-        eventually(lambda: (tmp_path / "log").stat().st_size <= 2_000)
+        wait_until(lambda: (tmp_path / "log").stat().st_size <= 2_000)
 
 
 def test_a_server_started_by_hand_is_respected(tmp_path: Path) -> None:
@@ -498,7 +492,7 @@ def test_a_server_started_by_hand_is_respected(tmp_path: Path) -> None:
     with subprocess.Popen(
         command, cwd=tmp_path / "data", stderr=subprocess.DEVNULL, **as_server(tmp_path)
     ) as by_hand:
-        eventually(lambda: note.exists() and "ready" in note.read_text())
+        wait_until(lambda: note.exists() and "ready" in note.read_text())
         with pytest.raises(EmbeddedError, match=r"shared memory block .* is still in use"):
             running(tmp_path).__enter__()
         assert by_hand.poll() is None

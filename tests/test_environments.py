@@ -21,19 +21,21 @@ import psutil
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from todo_api.app import create_app
 from todo_api.commands import main
-from todo_api.postgres import embedded, migrations
+from todo_api.postgres import database, embedded, migrations
 from todo_api.postgres.conninfo import connect, conninfo, describe
 from todo_api.postgres.wheel import EmbeddedError
 from todo_api.server import processes
 from todo_api.settings import Settings
 
-from .conftest import User, as_login, make_user, talking_to
+from .api import User, make_user, talking_to
+from .databases import as_login
 from .engines import pgbouncer, pooler
-from .service import COMMAND, ROOT, environment, run, serving, wait_until
+from .service import COMMAND, ROOT, environment, run, serving
+from .waiting import wait_until
 
 # Each leaves what the next one finds broken as it was, or broken no more for the last.
 COMMANDS = [
@@ -376,10 +378,34 @@ def test_options_of_the_environment_reach_the_pool(made: Databases, tmp_path: Pa
 def test_the_operator_s_patience_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A silent host is waited for as long as the URL or a variable says, everywhere; else for 2 seconds."""
     url = "postgresql://ada@db/todo"
-    assert "2" == conninfo_to_dict(conninfo(url))["connect_timeout"]
+    patience = {"connect_timeout": "2", "keepalives_idle": "30", "keepalives_interval": "5"}
+    assert (patience | {"tcp_user_timeout": "15000"}).items() <= conninfo_to_dict(conninfo(url)).items()
     assert "40" == conninfo_to_dict(conninfo(f"{url}?connect_timeout=40", Settings()))["connect_timeout"]
+    for served, seconds in {url: 2, f"{url}?connect_timeout=40": 40}.items():
+        assert seconds == database.connect(Settings(database_url=served))._pool.timeout
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "40")
     assert "connect_timeout" not in conninfo_to_dict(conninfo(url))
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "expected"),
+    [
+        ("", Settings(), ("4s", "2s")),
+        ("", Settings(statement_timeout=0.25, lock_timeout=0), ("250ms", "0")),
+        ("-c statement_timeout=7s", Settings(), ("7s", "2s")),
+        ("", Settings(prepare_statements=False), ("0", "0")),
+    ],
+)
+def test_the_server_ends_statements_in_time(
+    options: str, settings: Settings, expected: tuple[str, str], made: Databases
+) -> None:
+    """By the time-outs of the settings, unless the URL has others, or a pooler would refuse them."""
+    url = conninfo(make_conninfo(made(""), options=options), settings)
+    with psycopg.connect(url) as connection:
+        shown = [
+            connection.execute(f"show {name}_timeout".encode()).fetchone() for name in ("statement", "lock")
+        ]
+    assert [(value,) for value in expected] == shown
 
 
 def test_every_connection_is_opened_in_one_way() -> None:

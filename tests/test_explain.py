@@ -13,7 +13,7 @@ from psycopg.rows import scalar_row
 from todo_api import VERSION
 from todo_api.commands import main
 
-from .conftest import User
+from .api import User
 from .service import ROOT
 
 Explain = Callable[..., tuple[int, str]]

@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Event, Thread
@@ -24,36 +24,24 @@ from psycopg import sql
 from todo_api.app import create_app
 from todo_api.settings import Settings
 
-from .conftest import NewDatabase, assert_problem, make_user, talking_to
+from .api import assert_problem, make_user, talking_to
+from .databases import NewDatabase, waiting
 from .load import Load
 from .outage import CUT, Server
-from .service import Service, serving, wait_until
+from .service import Service, serving
+from .waiting import wait_until
 
 CROWD = 150
+# Less than by default, so that less waiting is enough.
+LIMITS = {"POOL_TIMEOUT": "2.5", "STATEMENT_TIMEOUT": "2", "LOCK_TIMEOUT": "1"}
 HEALING = 5.0  # seconds, of which a machine of one's own takes one
 BOUND = 45.0  # seconds, in which what takes at most ten happens on a crowded machine, too
-
-
-@pytest.fixture
-def server(tmp_path: Path, short_path: Path) -> Iterator[Server]:
-    """A server of the test's own."""
-    server = Server(tmp_path / "own", short_path / "address")
-    server.start()
-    yield server
-    server.stop()
-
-
-def waiting(database: str) -> int:
-    """How many sessions wait for a lock."""
-    with psycopg.connect(database) as connection:
-        query = "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-        return connection.execute(query).rowcount
 
 
 async def test_a_crowd_behind_a_lock_is_turned_away(tmp_path: Path, new_database: NewDatabase) -> None:
     """With every connection stuck, all requests end in 503 and write nothing, ever; then service resumes."""
     database = new_database()
-    with serving(tmp_path, DATABASE_URL=database) as service, psycopg.connect(database) as other:
+    with serving(tmp_path, DATABASE_URL=database, **LIMITS) as service, psycopg.connect(database) as other:
         everybody = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=service.url, limits=everybody, timeout=90) as client:
             user = (await client.post("/api/users", json={"email": "ada@example.org"})).json()["id"]
@@ -83,7 +71,7 @@ async def test_a_crowd_behind_a_lock_is_turned_away(tmp_path: Path, new_database
 def test_those_who_leave_cost_nobody_a_connection(tmp_path: Path, new_database: NewDatabase) -> None:
     """A hundred clients hang up while their statements are stuck: others are served before the lock goes."""
     database = new_database()
-    with serving(tmp_path, DATABASE_URL=database) as service, psycopg.connect(database) as other:
+    with serving(tmp_path, DATABASE_URL=database, **LIMITS) as service, psycopg.connect(database) as other:
         user = httpx.post(f"{service.url}/api/users", json={"email": "ada@example.org"}).json()["id"]
         other.execute("lock table tasks")
         address = urlsplit(service.url)
@@ -101,52 +89,55 @@ def test_those_who_leave_cost_nobody_a_connection(tmp_path: Path, new_database: 
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_killed_database_is_waited_for(workers: str, tmp_path: Path, server: Server) -> None:
+def test_a_killed_database_is_waited_for(workers: str, tmp_path: Path, own_server: Server) -> None:
     """SIGKILL to PostgreSQL under load: 503 until it is back, and then no restart is needed."""
-    arguments = {"DATABASE_URL": server.url, "WORKERS": workers}
+    arguments = {"DATABASE_URL": own_server.url, "WORKERS": workers}
     with serving(tmp_path, "--migrate", **arguments) as service, Load(service.url) as load:
         load.goes_on()
-        server.kill()
+        own_server.kill()
         wait_until(lambda: load.answers[503] >= 4)
-        server.start()
+        own_server.start()
         heals(load)
         load.goes_on()
     assert {201, 503} == load.answers.keys()
     assert not load.failures
-    load.assert_nothing_lost(server.url)
+    load.assert_nothing_lost(own_server.url)
 
 
-def test_a_frozen_database_is_waited_for(tmp_path: Path, server: Server) -> None:
+def test_a_frozen_database_is_waited_for(tmp_path: Path, own_server: Server) -> None:
     """SIGSTOP to PostgreSQL under load: it hangs, the service does not, and says so until it runs on."""
-    with serving(tmp_path, "--migrate", DATABASE_URL=server.url) as service, Load(service.url) as load:
+    with (
+        serving(tmp_path, "--migrate", DATABASE_URL=own_server.url, **LIMITS) as service,
+        Load(service.url) as load,
+    ):
         load.goes_on()
-        server.signal(signal.SIGSTOP)
+        own_server.signal(signal.SIGSTOP)
         for path, expected in {"live": 200, "ready": 503}.items():
             answer = httpx.get(f"{service.url}/health/{path}", timeout=BOUND)
             print(f"{path}: {answer.status_code} after {answer.elapsed.total_seconds():.2f} s")
             assert expected == answer.status_code
         wait_until(lambda: load.answers[503] >= 12)
-        server.signal(signal.SIGCONT)
+        own_server.signal(signal.SIGCONT)
         heals(load)
         load.goes_on()
         assert 200 == httpx.get(f"{service.url}/health/ready", timeout=BOUND).status_code
     assert {201, 503} == load.answers.keys()
     assert not load.failures
-    load.assert_nothing_lost(server.url)
+    load.assert_nothing_lost(own_server.url)
 
 
-def test_a_crash_of_the_database_is_waited_for(tmp_path: Path, server: Server) -> None:
+def test_a_crash_of_the_database_is_waited_for(tmp_path: Path, own_server: Server) -> None:
     """SIGKILL to one session, upon which PostgreSQL ends all of them and recovers: 503 until it has."""
-    with serving(tmp_path, "--migrate", DATABASE_URL=server.url) as service, Load(service.url) as load:
+    with serving(tmp_path, "--migrate", DATABASE_URL=own_server.url) as service, Load(service.url) as load:
         load.goes_on()
-        with psycopg.connect(server.url) as connection:
+        with psycopg.connect(own_server.url) as connection:
             victim = connection.info.backend_pid
             os.kill(victim, signal.SIGKILL)
         heals(load)
         load.goes_on()
     assert {201, 503} >= load.answers.keys()
     assert not load.failures
-    load.assert_nothing_lost(server.url)
+    load.assert_nothing_lost(own_server.url)
 
 
 def heals(load: Load) -> None:
@@ -159,9 +150,9 @@ def heals(load: Load) -> None:
 
 
 @pytest.mark.parametrize("how", ["restart", "terminate"])
-async def test_connections_that_were_cut_cost_nothing(how: str, tmp_path: Path, server: Server) -> None:
+async def test_connections_that_were_cut_cost_nothing(how: str, tmp_path: Path, own_server: Server) -> None:
     """Idle connections end by a restart or as Neon cuts them: no read and no create with a key fails."""
-    with serving(tmp_path, "--migrate", DATABASE_URL=server.url) as service:
+    with serving(tmp_path, "--migrate", DATABASE_URL=own_server.url) as service:
         async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
             user = (await client.post("/api/users", json={"email": "ada@example.org"})).json()["id"]
             path = f"/api/{user}/tasks"
@@ -179,21 +170,21 @@ async def test_connections_that_were_cut_cost_nothing(how: str, tmp_path: Path, 
             assert expected == await crowd()
             for _ in range(2):
                 if how == "restart":
-                    await asyncio.to_thread(server.stop)
-                    await asyncio.to_thread(server.start)
+                    await asyncio.to_thread(own_server.stop)
+                    await asyncio.to_thread(own_server.start)
                 else:
-                    with psycopg.connect(server.url, autocommit=True) as connection:
+                    with psycopg.connect(own_server.url, autocommit=True) as connection:
                         connection.execute(CUT)
                 assert expected == await crowd()
             assert 30 == len((await client.get(path)).json())
 
 
-def test_a_create_with_a_key_happens_once_across_kills(tmp_path: Path, server: Server) -> None:
+def test_a_create_with_a_key_happens_once_across_kills(tmp_path: Path, own_server: Server) -> None:
     """SIGKILL to the service, PostgreSQL and both, under clients who try again: each task exists once."""
     with ExitStack() as services:
 
         def serve() -> Service:
-            return services.enter_context(serving(tmp_path, "--migrate", DATABASE_URL=server.url))
+            return services.enter_context(serving(tmp_path, "--migrate", DATABASE_URL=own_server.url))
 
         service = serve()
         with Load(service.url, insist=True) as load:
@@ -202,19 +193,19 @@ def test_a_create_with_a_key_happens_once_across_kills(tmp_path: Path, server: S
                 if victims != "database":
                     service.process.kill()
                 if victims != "service":
-                    server.kill()
-                    server.start()
+                    own_server.kill()
+                    own_server.start()
                 if victims != "database":
                     service = serve()
                     load.url = service.url
             load.goes_on()
-        load.assert_nothing_lost(server.url)
+        load.assert_nothing_lost(own_server.url)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_an_outage_ends(workers: str, tmp_path: Path, server: Server) -> None:
-    """Every session is cut every 10 ms for 2 s under reading clients: afterwards a read is served at once."""
-    with serving(tmp_path, "--migrate", DATABASE_URL=server.url, WORKERS=workers) as service:
+def test_an_outage_ends(workers: str, tmp_path: Path, own_server: Server) -> None:
+    """Every session is cut every 10 ms for 1 s under reading clients: afterwards a read is served at once."""
+    with serving(tmp_path, "--migrate", DATABASE_URL=own_server.url, WORKERS=workers) as service:
         user = httpx.post(f"{service.url}/api/users", json={"email": "ada@example.org"}).json()["id"]
         path, over, answers = f"{service.url}/api/users/{user}", Event(), Counter[int]()
 
@@ -226,8 +217,8 @@ def test_an_outage_ends(workers: str, tmp_path: Path, server: Server) -> None:
         readers = [Thread(target=read) for _ in range(6)]
         for reader in readers:
             reader.start()
-        with psycopg.connect(server.url, autocommit=True) as connection:
-            cutting_ends = time.monotonic() + 2
+        with psycopg.connect(own_server.url, autocommit=True) as connection:
+            cutting_ends = time.monotonic() + 1
             while time.monotonic() < cutting_ends:
                 connection.execute(CUT)
                 time.sleep(0.01)

@@ -188,6 +188,8 @@ UNSOUND = {
     "chunks before another coding": post("Transfer-Encoding: chunked, gzip", CHUNKS),
     "an unknown coding": post("Transfer-Encoding: identity"),
     "a coding behind a vertical tab": post("Transfer-Encoding:\x0bchunked", CHUNKS),
+    "a length that is no number": post("Content-Length: x"),
+    "a negative length": post("Content-Length: -1"),
     "two lengths": post("Content-Length: 2\r\nContent-Length: 3"),
     "the same length twice": post("Content-Length: 2\r\nContent-Length: 2"),
     "lengths in a list": post("Content-Length: 2, 2"),

@@ -1,21 +1,20 @@
-"""What probes are told, and that no guard keeps them out."""
+"""What probes are told."""
 
+import asyncio
 from collections.abc import Callable
-from typing import Any
 
 import httpx
 import psycopg
 import pytest
-from litestar.connection import ASGIConnection
-from litestar.exceptions import NotFoundException
-from litestar.handlers.base import BaseRouteHandler
 from psycopg import sql
 
 from todo_api.app import create_app
+from todo_api.operations import health
 from todo_api.postgres import migrations
 from todo_api.settings import Settings
 
-from .conftest import NewDatabase, assert_problem, talking_to
+from .api import assert_problem, talking_to
+from .databases import NewDatabase
 
 AWAY = Settings(database_url="postgresql:///todo?host=/nonexistent", pool_min_size=0)
 
@@ -69,6 +68,21 @@ async def test_ready_follows_the_schema(new_database: NewDatabase, as_owner: Cal
             assert_problem(await client.get("/health/ready"), 503, "unavailable")
 
 
+async def test_a_probe_is_not_kept_waiting(
+    new_database: NewDatabase, as_owner: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is answered within the seconds that the document names, whatever holds the database up."""
+    assert f"within {health._PATIENCE} s" in (health.HealthController.check_readiness.fn.__doc__ or "")
+    monkeypatch.setattr(health, "_PATIENCE", 0.2)
+    url = new_database()
+    patient = Settings(database_url=url, pool_timeout=60, statement_timeout=60, lock_timeout=60)
+    async with talking_to(create_app(patient)) as client:
+        with psycopg.connect(as_owner(url)) as connection:
+            connection.execute("lock table _yoyo_migration")
+            async with asyncio.timeout(20):
+                assert_problem(await client.get("/health/ready"), 503, "unavailable")
+
+
 async def test_a_database_that_takes_no_writes_is_not_ready(
     new_database: NewDatabase, as_owner: Callable[[str], str]
 ) -> None:
@@ -91,15 +105,3 @@ async def test_a_database_that_takes_no_writes_is_not_ready(
             if status == 503:
                 problem = assert_problem(answer, 503, "unavailable")
                 assert "The database takes no writes." == problem["detail"]
-
-
-async def test_guards_stand_before_resources_only(settings: Settings) -> None:
-    """What is mounted for authorization refuses users and tasks; probes and metrics stay open."""
-
-    def refuse(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-        raise NotFoundException
-
-    async with talking_to(create_app(settings, guards=[refuse])) as client:
-        assert 404 == (await client.post("/api/users", json={"email": "ada@example.org"})).status_code
-        for path in ("/health/live", "/health/ready", "/metrics"):
-            assert 200 == (await client.get(path)).status_code

@@ -14,7 +14,8 @@ import pytest
 from todo_api.resources.tasks.payloads import TaskCreation
 from todo_api.resources.tasks.versions import idempotency_digest
 
-from .conftest import User, assert_problem
+from .api import OPERATIONS, User, assert_problem
+from .waiting import eventually
 
 
 async def create(user: User, key: str, body: Any = None) -> httpx.Response:
@@ -24,7 +25,9 @@ async def create(user: User, key: str, body: Any = None) -> httpx.Response:
     )
 
 
-@pytest.mark.parametrize("key", ["k", "x" * 255, '"quoted"', r'"a\"b\\c"', str(uuid4()), "!#~'"])
+@pytest.mark.parametrize(
+    "key", ["k", "x" * 255, '"quoted"', r'"a\"b\\c"', "0f9b1d5e-6f0a-4c3b-9a53-8a6f5d0c2b71", "!#~'"]
+)
 async def test_a_repeated_request_creates_nothing(ada: User, key: str) -> None:
     """It gets the task of the first one, and is told so."""
     first, *others = [await create(ada, key) for _ in range(3)]
@@ -137,26 +140,39 @@ async def test_of_16_different_requests_at_once_one_creates(ada: User) -> None:
     assert 1 == len(await ada.lists())
 
 
-@pytest.mark.parametrize(("key", "status", "tasks"), [("k", 201, 1), (None, 503, 0)])
-async def test_only_a_create_with_a_key_is_tried_again(
-    ada: User, database_url: str, key: str | None, status: int, tasks: int
+WRITES = [operation for operation in OPERATIONS if operation[0] not in ("GET", "HEAD")]
+CREATE = ("POST", "/api/{user_id}/tasks", {"title": "x"})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "headers", "status"),
+    [
+        (*CREATE, {"Idempotency-Key": "k"}, 201),
+        ("GET", "/api/{user_id}/tasks", None, {}, 200),
+        *((*write, {}, 503) for write in [CREATE, *WRITES]),
+    ],
+)
+async def test_only_reads_and_creates_with_a_key_are_tried_again(
+    ada: User, database_url: str, method: str, path: str, body: Any, headers: dict[str, str], status: int
 ) -> None:
-    """If the connection breaks before the answer: without a key, another try could create a second task."""
-    waiting = (
-        "select pid from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-    )
+    """If the connection breaks before the answer: another try of any other write could write twice."""
+    task = await ada.creates()
+    url = path.format(user_id=ada.id, task_id=task["id"])
+    stuck = "select pid from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
     async with await psycopg.AsyncConnection.connect(database_url) as other:
-        await other.execute("lock table tasks")
-        headers = {"Idempotency-Key": key} if key else {}
-        request = asyncio.create_task(ada.client.post(ada.tasks, json={"title": "x"}, headers=headers))
-        while not (found := await (await other.execute(waiting)).fetchall()):
-            await asyncio.sleep(0.01)
+
+        async def found() -> list[tuple[int]]:
             await other.execute("select pg_stat_clear_snapshot()")
-        await other.execute("select pg_terminate_backend(%s)", found[0])
+            return await (await other.execute(stuck)).fetchall()
+
+        await other.execute("lock table tasks")
+        request = asyncio.create_task(ada.client.request(method, url, json=body, headers=headers))
+        await other.execute("select pg_terminate_backend(%s)", (await eventually(found))[0])
         await asyncio.sleep(0.1)  # a second try waits for the lock by now
         await other.rollback()
         assert status == (await request).status_code
-    assert tasks == len(await ada.lists())
+    assert (status == 201) + 1 == len(await ada.lists())
+    assert task in await ada.lists()
 
 
 async def test_a_failed_request_burns_no_key(ada: User) -> None:

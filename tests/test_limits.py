@@ -14,10 +14,11 @@ from todo_api.postgres import migrations
 from todo_api.postgres.embedded import running
 from todo_api.settings import Settings
 
-from .conftest import assert_problem, make_user, talking_to
+from .api import assert_problem, make_user, talking_to
 from .engines import IN_A_HURRY
-from .service import ROOT, serving, wait_until
+from .service import ROOT, serving
 from .test_embedded import root_only, small_disk
+from .waiting import wait_until
 
 SLOW_WORKER = """
 import sys, time

@@ -13,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 
-from .conftest import User, assert_problem
+from .api import User, assert_problem
 
 SORTS = ["-created_at", "created_at"]
 
@@ -125,8 +125,9 @@ async def test_completed_tasks_or_the_others(ada: User) -> None:
     """The filter takes true and false."""
     await ada.creates("open")
     await ada.creates("done", completed=True)
-    assert ["done"] == await titles(ada, completed="true")
-    assert ["open"] == await titles(ada, completed="false")
+    for sort in SORTS:
+        assert ["done"] == await titles(ada, completed="true", sort=sort)
+        assert ["open"] == await titles(ada, completed="false", sort=sort)
 
 
 TEXTS = [
@@ -169,12 +170,14 @@ async def test_a_text_is_found_as_it_is(ada: User, where: str, q: str, expected:
     for text in TEXTS:
         await ada.creates(**{"title": "-", where: text})
     assert expected == [task[where] for task in await ada.lists(q=q)]
+    assert expected[::-1] == [task[where] for task in await ada.lists(q=q, sort="created_at")]
 
 
 async def test_changes_since_a_moment(ada: User) -> None:
     """That moment included, in whatever offset it is said."""
     old, new = await ada.creates("old"), await ada.creates("new")
-    assert ["new"] == await titles(ada, updated_since=new["updated_at"])
+    for sort in SORTS:
+        assert ["new"] == await titles(ada, updated_since=new["updated_at"], sort=sort)
     assert ["new", "old"] == await titles(ada, updated_since=old["updated_at"].replace("Z", "+00:00"))
     changed = (await ada.client.patch(ada.path(old), json={})).json()
     assert ["old"] == await titles(ada, updated_since=changed["updated_at"])

@@ -19,10 +19,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from todo_api.commands import cli, pg
+from todo_api.postgres import migrations
+from todo_api.server import processes
 from todo_api.settings import FIELDS
 
-from .conftest import NewDatabase, as_login
-from .service import COMMAND, ROOT, environment, run, serving, wait_until
+from .databases import NewDatabase, as_login
+from .service import COMMAND, ROOT, environment, run, serving
+from .waiting import wait_until
 
 COMMANDS = [
     [],
@@ -184,6 +187,31 @@ def test_a_change_is_served_at_once(tmp_path: Path, database_url: str) -> None:
         wait_until(lambda: 2 == service.log.count("startup complete"))
         assert 200 == httpx.get(f"{service.url}/health/ready").status_code
         assert 0 == service.stop()
+
+
+@pytest.mark.parametrize("answer", ["\n", "n\n", "y\n"])
+def test_a_no_is_a_no(answer: str, new_database: NewDatabase) -> None:
+    """Only a yes deletes."""
+    env = {"DATABASE_URL": new_database()}
+
+    def users(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, ["users", *arguments], answer, env)
+
+    ada = users("add", "ada@example.org").stdout.strip()
+    users("delete", ada)
+    assert (answer != "y\n") == (ada in users("list").stdout)
+
+
+@pytest.mark.parametrize("command", [["migrate"], ["serve", "--migrate"]])
+def test_migrations_go_where_they_are_sent(
+    command: list[str], empty_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MIGRATIONS_DATABASE_URL is migrated, and the database of DATABASE_URL is left alone."""
+    monkeypatch.setattr(processes, "run", lambda *_: None)  # where serve would begin to serve
+    other, meant = empty_database(), empty_database()
+    env = {"DATABASE_URL": other, "MIGRATIONS_DATABASE_URL": meant}
+    CliRunner().invoke(cli, command, env=env)
+    assert ([], migrations.known()) == (migrations.pending(meant), migrations.pending(other))
 
 
 @pytest.mark.parametrize(

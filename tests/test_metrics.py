@@ -25,8 +25,10 @@ from todo_api import VERSION
 from todo_api.app import create_app
 from todo_api.settings import Settings
 
-from .conftest import NewDatabase, assert_problem, make_user, talking_to
-from .service import Service, serving, wait_until
+from .api import assert_problem, make_user, talking_to
+from .databases import NewDatabase
+from .service import Service, serving
+from .waiting import wait_until
 
 
 class Figures:

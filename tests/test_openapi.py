@@ -17,7 +17,8 @@ from todo_api.http import openapi
 from todo_api.settings import Settings
 
 from . import examples
-from .conftest import NewDatabase, talking_to
+from .api import talking_to
+from .databases import NewDatabase
 from .examples import operations
 from .service import ROOT
 

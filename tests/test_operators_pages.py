@@ -1,5 +1,6 @@
 """The commands of docs/database.md, docs/operations.md and docs/citus.sql, run as written."""
 
+import asyncio
 import os
 import pwd
 import re
@@ -23,9 +24,11 @@ from todo_api.app import create_app
 from todo_api.postgres import migrations
 from todo_api.settings import Settings
 
-from .conftest import make_user, talking_to
+from .api import make_user, talking_to
 from .engines import IN_A_HURRY, Server, newest, pgbouncer, pooler, postgres15, postgresql
-from .service import ROOT, Service, environment, run, serving, wait_until
+from .executor import opened
+from .service import ROOT, Service, environment, run, serving
+from .waiting import wait_until
 
 SETTINGS = "select unnest(setconfig) from pg_db_role_setting where setrole = 'todo_app'::regrole"
 
@@ -171,6 +174,14 @@ def encrypted(short_path: Path) -> Iterator[str]:
     tls = {"ssl": "on", "ssl_cert_file": f"{short_path}/server.crt", "ssl_key_file": str(key)}
     with postgresql(programs, {**IN_A_HURRY, **tls, "listen_addresses": "localhost", "port": port}):
         yield f"postgresql://postgres@localhost:{port}/postgres?sslmode=verify-full&sslrootcert={short_path}"
+
+
+async def test_large_answers_come_through_tls(encrypted: str) -> None:
+    """A part of a record may wait where the event loop cannot see it; every answer is read all the same."""
+    async with opened(f"{encrypted}/server.crt") as database, asyncio.timeout(30):
+        for size in (10, 16_000, 300_000):
+            echoes = await asyncio.gather(*(database.run("select $1::text", "x" * size) for _ in range(50)))
+            assert [[("x" * size,)]] * 50 == echoes
 
 
 def test_tls_takes_the_file_that_the_url_names(encrypted: str, tmp_path: Path) -> None:

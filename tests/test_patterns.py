@@ -10,7 +10,7 @@ from litestar import Litestar
 
 from todo_api.http import openapi
 
-from .conftest import User, assert_problem
+from .api import User, assert_problem
 
 WHITE = [chr(code) for code in range(0x110000) if chr(code).isspace()]
 CONTROL = [chr(code) for code in [*range(0x20), *range(0x7F, 0xA0)]]

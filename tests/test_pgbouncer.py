@@ -16,7 +16,8 @@ from psycopg.conninfo import make_conninfo
 from todo_api.app import create_app
 from todo_api.settings import Settings
 
-from .conftest import NewDatabase, make_user, post_apply, talking_to
+from .api import make_user, talking_to
+from .databases import NewDatabase, post_apply
 from .engines import pgbouncer, pgbouncer_version, pooler
 from .service import serving
 

@@ -1,8 +1,10 @@
 """Statements that share connections do not share anything else."""
 
 import asyncio
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
+from unittest.mock import AsyncMock
 from uuid import UUID, uuid4
 
 import psycopg
@@ -10,17 +12,19 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
+from todo_api.postgres.connections import _Terminate
 from todo_api.postgres.pipeline import OverdueError, UnansweredError
 
-from .conftest import NewDatabase
-from .database import opened
+from .databases import NewDatabase, waiting
+from .executor import opened
 from .relay import Relay
+from .waiting import wait_until
 
 
-@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
-    """Both event loops."""
-    return "asyncio", {"use_uvloop": request.param}
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The event loop that serves; most other tests run on asyncio's."""
+    return "asyncio", {"use_uvloop": True}
 
 
 @pytest.fixture
@@ -241,14 +245,14 @@ async def test_who_waited_behind_an_overdue_statement_is_answered(database_url: 
 
 async def test_a_stalled_connection_takes_no_new_statements(database_url: str) -> None:
     """While one waits for a lock, hundreds of others are answered at once on the other connection."""
-    async with opened(database_url) as database:
+    async with opened(database_url, timeout=60) as database:
         await database.run("create table things (id int)")
         await database.warm()
         async with await psycopg.AsyncConnection.connect(database_url) as other:
             await other.execute("lock table things")
             stuck = asyncio.create_task(database.run("select id from things"))
             await asyncio.sleep(0.1)
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(30):
                 assert [[(1,)]] * 300 == await asyncio.gather(*(database.run("select 1") for _ in range(300)))
             assert not stuck.done()
         assert [] == await stuck
@@ -256,7 +260,7 @@ async def test_a_stalled_connection_takes_no_new_statements(database_url: str) -
 
 async def test_a_read_does_not_wait_for_a_lock_of_others(database_url: str) -> None:
     """Even if statements that wait hold every connection: reads move to another, which the pool has spare."""
-    async with opened(database_url) as database:
+    async with opened(database_url, timeout=60) as database:
         await database.run("create table things (id int)")
         await database.warm()
         async with await psycopg.AsyncConnection.connect(database_url) as other:
@@ -265,7 +269,7 @@ async def test_a_read_does_not_wait_for_a_lock_of_others(database_url: str) -> N
             stuck = [asyncio.create_task(run) for run in runs]
             await asyncio.sleep(0)
             reads = [database.run("select 1", repeatable=True) for _ in range(20)]
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(30):
                 assert [[(1,)]] * 20 == await asyncio.gather(*reads)
         await asyncio.gather(*stuck)
         assert 8 == len(await database.run("select id from things"))
@@ -282,7 +286,7 @@ async def test_more_than_the_queue_holds_is_refused(database_url: str) -> None:
 
 
 async def test_no_connection_in_time_is_a_pool_timeout(database_url: str) -> None:
-    """A statement waits for a connection for half of its time, and the error says why there is none."""
+    """A statement waits for half of its time, the error says why, and then nobody tries to connect."""
     async with Relay(database_url).listening() as relay, opened(relay.url, timeout=0.4) as database:
         relay.refuses = True
         async with asyncio.timeout(60):
@@ -290,6 +294,9 @@ async def test_no_connection_in_time_is_a_pool_timeout(database_url: str) -> Non
             outcomes = await asyncio.gather(*runs, return_exceptions=True)
         assert {PoolTimeout} == {type(outcome) for outcome in outcomes}
         assert "connection" in str(outcomes[0])
+        assert database.connections._opening
+        async with asyncio.timeout(20):
+            await database.connections._opening  # it ends, as nobody waits any more
         relay.refuses = False
         await asyncio.sleep(0.3)
         assert [(1,)] == await database.run("select 1")
@@ -305,6 +312,63 @@ async def test_a_statement_behind_a_lock_is_overdue(database_url: str) -> None:
             with pytest.raises(OverdueError):
                 await database.run("insert into things values (1)")
         assert [] == await database.run("select id from things")
+
+
+async def test_what_is_sent_behind_an_overdue_statement_is_not_executed(database_url: str) -> None:
+    """The server has read it, and would begin it if only the statement before it were cancelled."""
+    async with opened(database_url, size=1, timeout=0.8) as database:
+        await database.run("create table things (id int)")
+        await database.run("create table others (id int)")
+        async with await psycopg.AsyncConnection.connect(database_url) as other:
+            await other.execute("lock table things")
+            runs = [database.run("select id from things"), database.run("insert into others values (1)")]
+            outcomes = await asyncio.gather(*runs, return_exceptions=True)
+            assert [OverdueError, UnansweredError] == [type(outcome) for outcome in outcomes]
+        assert [] == await database.run("select id from others")
+
+
+@pytest.mark.parametrize("how", ["terminated", "cancelled"])
+async def test_an_overdue_statement_does_not_wait_on(
+    how: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session is terminated, or, as behind a pooler, where its process is another, it is cancelled."""
+    if how == "terminated":
+        monkeypatch.setattr(psycopg.AsyncConnection, "cancel_safe", AsyncMock())
+    else:
+        monkeypatch.setattr(_Terminate, "positional", b"select $1::int")
+    async with opened(database_url, size=1, timeout=0.8) as database:
+        await database.run("create table things (id int)")
+        async with await psycopg.AsyncConnection.connect(database_url) as other:
+            await other.execute("lock table things")
+            with pytest.raises(OverdueError):
+                await database.run("insert into things values (1)")
+            await asyncio.to_thread(wait_until, lambda: waiting(database_url) == 0)
+        assert [] == await database.run("select id from things")
+
+
+async def test_a_server_that_does_not_react_is_left_in_time(database_url: str) -> None:
+    """Where not even the session that is to end the other one opens."""
+    async with Relay(database_url).listening() as relay, opened(relay.url, size=1, timeout=0.4) as database:
+        assert [(1,)] == await database.run("select 1")
+        relay.break_all("stall")
+        relay.step, relay.act = "connecting", "stall"
+        async with asyncio.timeout(3):
+            with pytest.raises(OverdueError):
+                await database.run("select 1")
+
+
+async def test_an_answer_that_a_flush_has_read_is_handed_out(database_url: str) -> None:
+    """Where it finds no room to send, libpq reads, and the event loop does not see that an answer came."""
+    async with opened(database_url, size=1, timeout=60) as database:
+        await database.run("select 1")
+        [pipeline] = database.connections._pipelines
+        answer = asyncio.create_task(database.run("select 2"))
+        await asyncio.sleep(0)
+        time.sleep(0.2)  # noqa: ASYNC251 (the loop must not see it first)
+        pipeline.connection.pgconn.consume_input()
+        pipeline._write()
+        async with asyncio.timeout(20):
+            assert [(2,)] == await answer
 
 
 async def test_large_statements_and_answers_flow_both_ways(database_url: str) -> None:
@@ -343,7 +407,7 @@ async def test_closing_waits_for_answers_and_leaves_no_session(database_url: str
         await database.warm()
         last = asyncio.create_task(database.run("select 1 from pg_sleep(0.1)"))
         await asyncio.sleep(0)
-    assert [(1,)] == await last
+    assert last.done() and [(1,)] == last.result()
     with pytest.raises(PoolClosed):
         await database.run("select 1")
     await asyncio.sleep(0.3)  # the server takes a moment to notice

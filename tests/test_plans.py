@@ -13,7 +13,8 @@ from todo_api.app import create_app
 from todo_api.resources.tasks.controller import LIST
 from todo_api.settings import Settings
 
-from .conftest import NewDatabase, assert_problem, talking_to
+from .api import assert_problem, talking_to
+from .databases import NewDatabase
 from .planner import nodes, plan
 
 

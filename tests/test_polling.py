@@ -10,7 +10,8 @@ import psycopg
 from todo_api.app import create_app
 from todo_api.settings import Settings
 
-from .conftest import NewDatabase, User, make_user, talking_to
+from .api import User, make_user, talking_to
+from .databases import NewDatabase
 
 # A statement is stopped after 4 s and a client goes back by 10 s. Here both are a tenth of that, so that
 # going back is not the same as reading everything again.

@@ -13,7 +13,7 @@ from todo_api.app import create_app
 from todo_api.postgres import migrations
 from todo_api.settings import Settings
 
-from .conftest import User, make_user, talking_to
+from .api import User, make_user, talking_to
 from .engines import Server, newest, postgres15, postgresql
 
 SCHEMAS = "select pronamespace::regnamespace::text from pg_proc where proname = 'uuidv7' and pronargs = 0"

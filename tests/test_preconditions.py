@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from .conftest import OPERATIONS, User, assert_problem
+from .api import OPERATIONS, User, assert_problem
 
 CHANGES = [operation for operation in OPERATIONS if operation[0] not in ("GET", "HEAD")]
 MALFORMED = ["", "abc", '"', '"a', "W/", 'w/"a"', '"a" "b"', '*, "a"', '"a", *', '"a b"', "''", '"a"x']

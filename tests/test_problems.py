@@ -21,7 +21,9 @@ from todo_api.http.errors import translate
 from todo_api.http.problems import problem_types
 from todo_api.settings import Settings
 
-from .conftest import OPERATIONS, USER_OPERATIONS, NewDatabase, User, assert_problem, make_user, talking_to
+from .api import OPERATIONS, USER_OPERATIONS, User, assert_problem, make_user, talking_to
+from .databases import NewDatabase, waiting
+from .waiting import wait_until
 
 
 @pytest.fixture
@@ -88,13 +90,15 @@ async def test_a_database_that_is_away(settings: Settings, method: str, path: st
     assert not re.search("s3cret|127.0.0.1|todo", response.text)
 
 
-async def test_a_read_behind_a_stuck_write(admin: psycopg.Connection, owner: User) -> None:
+async def test_a_read_behind_a_stuck_write(
+    admin: psycopg.Connection, owner: User, own_settings: Settings
+) -> None:
     """A read on the connection of a write that waits for a lock is repeated when that session is ended."""
-    task = await owner.creates()
+    task, url = await owner.creates(), str(own_settings.database_url)
     with admin.transaction():
         admin.execute("lock table tasks")
         stuck = asyncio.create_task(owner.client.patch(owner.path(task), json={"title": "stuck"}))
-        await _until_waiting(admin)
+        await asyncio.to_thread(wait_until, lambda: waiting(url))
         started = time.monotonic()
         response = await owner.client.get(f"/api/users/{owner.id}")
         assert 200 == response.status_code
@@ -110,12 +114,6 @@ async def test_a_write_that_is_told_to_be_lost_is_lost(admin: psycopg.Connection
         response = await owner.client.patch(owner.path(task), json={"title": "stuck"})
         assert_told_to_retry(response, "unavailable")
     assert [task] == await owner.lists()
-
-
-async def _until_waiting(admin: psycopg.Connection) -> None:
-    query = "select from pg_locks where relation = 'tasks'::regclass and not granted"
-    while not admin.execute(query).fetchall():  # noqa: ASYNC110 (PostgreSQL tells nobody of it)
-        await asyncio.sleep(0.01)  # PostgreSQL tells nobody that somebody waits
 
 
 async def test_a_statement_that_takes_too_long(
@@ -136,18 +134,6 @@ async def test_a_database_that_only_reads(own_settings: Settings, admin: psycopg
     async with altered(own_settings, admin, "set default_transaction_read_only = on") as user:
         assert_told_to_retry(await user.client.post("/api/users", json={"email": "a@b.c"}), "unavailable")
         assert_problem(await user.client.get(f"/api/users/{user.id}"), 404, "user-not-found")
-
-
-async def test_a_connection_that_was_cut(admin: psycopg.Connection, owner: User) -> None:
-    """Fails no more than the request that meets it, and that one is told to come back."""
-    admin.execute(
-        "select pg_terminate_backend(pid) from pg_stat_activity"
-        " where datname = current_database() and pid <> pg_backend_pid()"
-    )
-    response = await owner.client.get(owner.tasks)
-    if response.status_code != 200:
-        assert_told_to_retry(response, "unavailable")
-        assert [] == await owner.lists()
 
 
 async def test_a_defect_is_logged_and_not_told(
@@ -192,6 +178,27 @@ async def test_times_and_dates_do_not_hang_on_the_server(
         query = "select to_char(created_at, 'HH24:MI:SS.US') from tasks"
         (created,) = admin.execute(query).fetchone() or ("",)
         assert created in task["created_at"]
+
+
+@pytest.mark.parametrize(
+    ("constraint", "slug"),
+    [
+        ("unique", "internal-error"),
+        ("constraint users_email_key_102008 unique", "email-taken"),  # as Citus names a shard's
+        ("references parents", "internal-error"),
+        ("constraint tasks_user_id_fkey_102010 references parents", "user-not-found"),
+    ],
+)
+def test_a_violation_means_what_its_constraint_says(
+    database: psycopg.Connection, constraint: str, slug: str
+) -> None:
+    """Only that of a known name is the client's: another one is a defect."""
+    with database.transaction(force_rollback=True):
+        database.execute("create temporary table parents (id int primary key)")
+        database.execute(f"create temporary table children (id int {constraint})".encode())
+        with pytest.raises(psycopg.IntegrityError) as raised:
+            database.execute("insert into children values (1), (1)")
+    assert f"/problems/{slug}" == translate(raised.value).uri
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from psycopg import errors, sql
 
 from todo_api.postgres import explain, migrations
 
-from .conftest import as_login
+from .databases import as_login
 from .planner import numbered
 from .service import ROOT
 

@@ -14,8 +14,8 @@ import pytest
 
 from todo_api.postgres.pipeline import Pipeline
 
-from .conftest import NewDatabase
-from .database import Shared, opened
+from .databases import NewDatabase
+from .executor import Shared, opened
 from .relay import ACTS, STEPS, Relay
 
 HEALING = 2.0  # seconds
@@ -99,20 +99,22 @@ def drained(database: Shared) -> None:
     database.connections.drain()
 
 
-@pytest.mark.parametrize(
-    ("anyio_backend", "meanwhile"),
-    [("asyncio", None), ("asyncio", drained), (("asyncio", {"use_uvloop": True}), None)],
-    ids=["serving", "draining", "serving, on uvloop"],
-)
-@pytest.mark.parametrize("act", ACTS)
-@pytest.mark.parametrize("step", STEPS)
+# The end of a stream looks different to each loop; draining differs once there are statements.
+CASES = [
+    *(("asyncio", None, step, act) for step in STEPS for act in ACTS),
+    *((("asyncio", {"use_uvloop": True}), None, step, act) for step in STEPS for act in ACTS[:2]),
+    *(("asyncio", drained, step, act) for step in ("statement", "half an answer") for act in ACTS),
+]
+
+
+@pytest.mark.parametrize(("anyio_backend", "meanwhile", "step", "act"), CASES)
 async def test_the_next_statement_works(
     step: str, act: str, meanwhile: Callable[[Shared], None] | None, database_url: str
 ) -> None:
     """Whatever happens to a connection, at whichever step of its life."""
     async with Relay(database_url).listening() as relay:
         before = footprint()
-        async with opened(relay.url, size=1, timeout=5 if step in OPENING else 0.5) as database:
+        async with opened(relay.url, size=1, timeout=4 if step in OPENING else 0.5) as database:
             if step not in OPENING:
                 await works(database)
             relay.step, relay.act = step, act
@@ -134,7 +136,7 @@ async def test_closing_ends(step: str, act: str, database_url: str) -> None:
     """The set closes in bounded time and leaves nothing, whatever the last statement's connection does."""
     async with Relay(database_url).listening() as relay:
         before = footprint()
-        async with opened(relay.url, size=1, timeout=5 if step in OPENING else 0.5) as database:
+        async with opened(relay.url, size=1, timeout=4 if step in OPENING else 0.5) as database:
             if step not in OPENING:
                 await works(database)
             relay.step, relay.act = step, act
@@ -166,14 +168,14 @@ async def test_all_connections_break_at_once(act: str, database_url: str) -> Non
         await assert_written_as_told(Shared(database.database, database.connections, database_url, 1), told)
 
 
-async def test_a_thousand_faults_leave_nothing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hundreds_of_faults_leave_nothing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sockets, readers, tasks and futures are as many as before, and each write is there as was told."""
     monkeypatch.setattr("todo_api.postgres.connections._PAUSE", 0.005)
     chance, told, faults = random.Random(1), dict[int, bool](), 0
     async with Relay(database_url).listening() as relay, opened(relay.url, timeout=5) as database:
         await database.warm()
         before = footprint()
-        while faults < 1000:
+        while faults < 300:
             relay.act = chance.choice(ACTS[:2])
             if chance.random() < 0.1:
                 relay.break_all(relay.act)

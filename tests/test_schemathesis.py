@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .conftest import NewDatabase
+from .databases import NewDatabase
 from .service import ROOT, serving
 
 

@@ -12,7 +12,7 @@ from litestar.handlers import BaseRouteHandler
 from todo_api.app import create_app
 from todo_api.settings import Settings
 
-from .conftest import assert_problem, make_user, talking_to
+from .api import assert_problem, make_user, talking_to
 
 
 def only_the_owner(connection: ASGIConnection, _handler: BaseRouteHandler) -> None:  # type: ignore[type-arg]  # any user, any auth, any state

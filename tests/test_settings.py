@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from todo_api import settings
+from todo_api.postgres.database import _REACTION
 from todo_api.settings import Settings, SettingsError
 
 from .service import run
@@ -119,6 +120,12 @@ def test_all_wrong_settings_are_named_at_once() -> None:
         "LOCK_TIMEOUT (from the environment) must be a number of seconds from 0 to 300, and is 'x'.",
         "LOG_LEVEL (from the environment) must be one of debug, info, warning, error, and is 'x'.",
     ] == faults(PORT="x", LOG_LEVEL="x", LOCK_TIMEOUT="x", PREPARE_STATEMENTS="x", POOL_TIMEOUT="x")
+
+
+def test_by_default_the_server_gives_up_before_the_service_does() -> None:
+    """So that a client learns from PostgreSQL's own error that nothing was written."""
+    settings = load()
+    assert 0 < settings.lock_timeout < settings.statement_timeout < settings.pool_timeout * (1 - _REACTION)
 
 
 def test_settings_must_fit_one_another() -> None:

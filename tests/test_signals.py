@@ -8,10 +8,11 @@ import httpx
 import psutil
 import pytest
 
-from .conftest import NewDatabase
+from .databases import NewDatabase
 from .load import Load
-from .service import Service, serving, wait_until
-from .test_deploys import LIMIT, workers_of
+from .service import Service, serving
+from .test_deploys import LIMIT
+from .waiting import wait_until
 
 
 def assert_ends(service: Service, family: list[psutil.Process]) -> None:
@@ -32,7 +33,7 @@ def runs(process: psutil.Process) -> bool:
 
 def hang_up(service: Service) -> None:
     """Send what each process of a terminal gets when that is closed."""
-    processes = [psutil.Process(service.process.pid), *workers_of(service)]
+    processes = [psutil.Process(service.process.pid), *service.workers]
     for process in processes:
         process.send_signal(signal.SIGHUP)
 
@@ -41,8 +42,8 @@ def hang_up(service: Service) -> None:
 def test_stopped_workers_do_not_hold_up_the_end(stopped: int, tmp_path: Path, database_url: str) -> None:
     """Ten seconds after SIGTERM all is over, also for workers that do not run."""
     with serving(tmp_path, DATABASE_URL=database_url, WORKERS="2") as service:
-        wait_until(lambda: service.log.count("startup complete") == 2)
-        workers = workers_of(service)
+        service.has_started(2)
+        workers = service.workers
         for worker in workers[:stopped]:
             worker.suspend()
         time.sleep(0.7)  # the supervisor is now waiting for the first of them to answer
@@ -54,7 +55,7 @@ def test_stopped_workers_do_not_hold_up_the_end(stopped: int, tmp_path: Path, da
 def test_a_closed_terminal_ends_the_service(workers: str, tmp_path: Path) -> None:
     """SIGHUP, which every process of the terminal gets, ends it as Ctrl-C does, with its PostgreSQL."""
     with serving(tmp_path, WORKERS=workers) as service:
-        wait_until(lambda: service.log.count("startup complete") == int(workers))
+        service.has_started(int(workers))
         family = psutil.Process(service.process.pid).children(recursive=True)
         hang_up(service)
         assert_ends(service, family)
@@ -66,7 +67,7 @@ def test_nohup_is_respected(workers: str, tmp_path: Path, database_url: str) -> 
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with serving(tmp_path, DATABASE_URL=database_url, WORKERS=workers) as service:
-            wait_until(lambda: service.log.count("startup complete") == int(workers))
+            service.has_started(int(workers))
             hang_up(service)
             time.sleep(1)
             assert 200 == httpx.get(f"{service.url}/health/live").status_code
@@ -79,11 +80,11 @@ def test_sigusr2_replaces_the_workers(tmp_path: Path, new_database: NewDatabase)
     """One after the other, under load: every answer is a 201, and nothing acknowledged is lost."""
     database = new_database()
     with serving(tmp_path, DATABASE_URL=database, WORKERS="2") as service, Load(service.url) as load:
-        wait_until(lambda: service.log.count("startup complete") == 2)
-        before = set(workers_of(service))
+        service.has_started(2)
+        before = set(service.workers)
         load.goes_on()
         service.process.send_signal(signal.SIGUSR2)
-        wait_until(lambda: len(workers_of(service)) == 2 and before.isdisjoint(workers_of(service)))
+        wait_until(lambda: len(service.workers) == 2 and before.isdisjoint(service.workers))
         load.goes_on()
     assert {201} == load.answers.keys()
     load.assert_nothing_lost(database)
@@ -100,8 +101,8 @@ def test_what_ended_a_worker_is_logged(tmp_path: Path, database_url: str) -> Non
     """With its signal, each time."""
     with serving(tmp_path, DATABASE_URL=database_url, WORKERS="2") as service:
         for deaths in (1, 2):
-            wait_until(lambda n=deaths: service.log.count("startup complete") == n + 1)  # type: ignore[misc]  # a default is not inferred
-            worker = workers_of(service)[0]
+            service.has_started(deaths + 1)
+            worker = service.workers[0]
             worker.send_signal(signal.SIGBUS)
             line = f"Worker {worker.pid} ended with signal {signal.SIGBUS.value}, Bus error"
             wait_until(lambda line=line: line in service.log)  # type: ignore[misc]

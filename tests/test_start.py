@@ -17,9 +17,9 @@ import pytest
 from psycopg import sql
 
 from todo_api.postgres import embedded
-from todo_api.settings import SettingsError, load
 
-from .service import COMMAND, ROOT, environment, run, wait_until
+from .service import COMMAND, ROOT, environment, run
+from .waiting import wait_until
 
 PASSWORD = "s3cret-hunter2"
 
@@ -34,26 +34,6 @@ def refusal(result: "subprocess.CompletedProcess[str]") -> str:
     assert all(line.startswith(("Database: ", "The database ")) for line in progress), result.stderr
     assert last.startswith("Error: ") and last.endswith("."), result.stderr
     return last.removeprefix("Error: ")
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        f"mysql://ada:{PASSWORD}@localhost/todo",
-        f"postgresql://ada:{PASSWORD}@localhost:99999/todo",
-        f"postgresql://ada:{PASSWORD}%zz@localhost/todo",
-        f"postgresql://ada:s3cret@{PASSWORD}@localhost/todo",
-        f"postgresql://ada:s3cret/{PASSWORD}@localhost/todo",
-        f"postgresql://ada@localhost/todo?password={PASSWORD}%zz",
-        f"postgresql://ada@localhost/todo?pasword={PASSWORD}",
-        f"postgresql://ada@localhost/todo?password={PASSWORD}=",
-    ],
-)
-def test_a_wrong_url_is_refused(url: str, tmp_path: Path) -> None:
-    """It is named, and what is in it is not; test_main has such a mistake end the command."""
-    with pytest.raises(SettingsError, match="DATABASE_URL") as refused:
-        load({"DATABASE_URL": url}, tmp_path / "none")
-    assert not {"hunter2", "s3cret"} & set(re.split(r"\W", str(refused.value)))
 
 
 def test_an_unknown_database_is_not_waited_for(tmp_path: Path, database_url: str) -> None:

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from .conftest import OPERATIONS, USER_OPERATIONS, User, assert_problem
+from .api import OPERATIONS, USER_OPERATIONS, User, assert_problem
 
 MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 FIELDS = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]

@@ -22,7 +22,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from todo_api.app import create_app
 from todo_api.settings import Settings, SettingsError, load
 
-from .conftest import NewDatabase, make_user, talking_to
+from .api import make_user, talking_to
+from .databases import NewDatabase
 from .service import serving
 
 

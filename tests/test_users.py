@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from .conftest import User, assert_problem
+from .api import User, assert_problem
 
 
 def fresh(domain: str = "example.org") -> str:

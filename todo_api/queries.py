@@ -31,7 +31,7 @@ class Statement(Generic[Row]):
         self.make_row: Callable[[Sequence[Any]], Row] = lambda values: row(*values)
         self.repeatable = repeatable
         # PostgreSQL 18 cuts off what stands before a statement, hence the name behind its first word.
-        text = _HEADER_AND_VERB.sub(rf"\1 /* {name} */", text, count=1)
+        text = _HEADER_AND_VERB.sub(rf"\1 /* {name} */", text)
         self.text = text.encode()
         self.parameters = tuple(dict.fromkeys(_PARAMETER.findall(text)))
         numbers = {parameter: f"${number}" for number, parameter in enumerate(self.parameters, start=1)}

@@ -82,7 +82,7 @@ async def opened(
         open=False,
         max_size=size + 1,
         max_lifetime=max_lifetime,
-        timeout=2,
+        timeout=1,
         kwargs={"autocommit": True, "application_name": "todo-api test"},
     )
     connections = Connections(pool, size, max_queue=max_queue, reaction=timeout * 0.15)
