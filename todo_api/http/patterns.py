@@ -19,12 +19,13 @@ SOLID_BUT_AT = "!-?A-~" + _BEYOND_C1  # no control characters and no @ either
 NO_NUL = r"^[^\x00]*$"
 
 
-def matching(pattern: str, **constraints: Any) -> Meta:
-    r"""A constraint by a pattern, which ends in ``$``.
+def matching(pattern: str, description: str, **limits: Any) -> Meta:
+    r"""A constraint by a pattern, which ends in ``$``. The description may name the limits: ``{max_length}``.
 
     Python's ``$`` also matches before a final newline. What JSON Schema calls ``$`` is ``\Z`` in Python.
     """
-    return Meta(pattern=pattern.removesuffix("$") + r"\Z", **constraints)
+    pattern = pattern.removesuffix("$") + r"\Z"
+    return Meta(pattern=pattern, description=description.format(**limits), **limits)
 
 
 def publish(schema: Any) -> Any:

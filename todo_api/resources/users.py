@@ -22,7 +22,8 @@ Email = Annotated[
         f"^[{SOLID_BUT_AT}]+@[{SOLID_BUT_AT}]+$",
         min_length=3,
         max_length=320,
-        description="3 to 320 characters with one @ inside, no white space or control characters",
+        description="{min_length} to {max_length} characters with one @ inside, no white space or control "
+        "characters",
     ),
 ]
 

@@ -133,7 +133,7 @@ class _Supervisor(Multiprocess):
 
     def _kill(self) -> None:
         for worker in self.processes:
-            worker.kill()
+            worker.process.kill()
 
     def terminate_all(self) -> None:
         """Stop the workers, and close the sockets: on an open one, new connections would hang."""

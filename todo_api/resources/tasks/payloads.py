@@ -13,11 +13,12 @@ from todo_api.http.parameters import Id
 from todo_api.http.patterns import NO_NUL, SOLID, matching
 from todo_api.http.timestamps import Timestamp, with_microseconds
 
+_TITLE_LENGTH = 200
 Title = Annotated[
     str,
     matching(
-        rf"^[^{SOLID}\x00]*[{SOLID}]([^\x00]{{0,198}}[{SOLID}])?[^{SOLID}\x00]*$",
-        description="1 to 200 characters without U+0000, not counting white space at both ends; "
+        rf"^[^{SOLID}\x00]*[{SOLID}]([^\x00]{{0,{_TITLE_LENGTH - 2}}}[{SOLID}])?[^{SOLID}\x00]*$",
+        description=f"1 to {_TITLE_LENGTH} characters without U+0000, not counting white space at both ends; "
         "white space is Unicode's White_Space and U+001C to U+001F, and is removed",
     ),
 ]
@@ -27,7 +28,7 @@ Description = (
         matching(
             NO_NUL,
             max_length=1000,
-            description="At most 1000 characters without U+0000, or null; null clears it",
+            description="At most {max_length} characters without U+0000, or null; null clears it",
         ),
     ]
     | None
@@ -110,8 +111,8 @@ class Listing(msgspec.Struct, frozen=True):
                 NO_NUL,
                 min_length=1,
                 max_length=200,
-                description="1 to 200 characters; lists only tasks with this text in title or description, "
-                "in upper or lower case",
+                description="{min_length} to {max_length} characters; lists only tasks with this text in "
+                "title or description, in upper or lower case",
             ),
         ]
         | None
