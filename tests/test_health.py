@@ -104,4 +104,4 @@ async def test_a_database_that_takes_no_writes_is_not_ready(
             assert status == answer.status_code
             if status == 503:
                 problem = assert_problem(answer, 503, "unavailable")
-                assert "The database takes no writes." == problem["detail"]
+                assert "The database does not accept writes." == problem["detail"]

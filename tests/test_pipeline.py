@@ -336,7 +336,7 @@ async def test_an_overdue_statement_does_not_wait_on(
         monkeypatch.setattr(psycopg.AsyncConnection, "cancel_safe", AsyncMock())
     else:
         monkeypatch.setattr(_Terminate, "positional", b"select $1::int")
-    async with opened(database_url, size=1, timeout=0.8) as database:
+    async with opened(database_url, size=1, timeout=4) as database:
         await database.run("create table things (id int)")
         async with await psycopg.AsyncConnection.connect(database_url) as other:
             await other.execute("lock table things")

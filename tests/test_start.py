@@ -173,7 +173,7 @@ def test_a_worker_that_cannot_start_ends_the_service(workers: str, tmp_path: Pat
     path = f"{tmp_path}:{ROOT}"
     result = run(tmp_path, "serve", DATABASE_URL=database_url, WORKERS=workers, PYTHONPATH=path)
     assert result.returncode not in (0, -signal.SIGTERM)
-    assert "The application could not be made" in result.stderr
+    assert "The application could not be created" in result.stderr
 
 
 BREAK_THE_APPLICATION = """

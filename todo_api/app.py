@@ -1,4 +1,4 @@
-"""The one place where everything is wired."""
+"""Builds the application from its parts. Nothing else wires them together."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -24,9 +24,9 @@ from todo_api.resources.users import UserController
 
 
 def create_app(configuration: settings.Settings | None = None, *, guards: Sequence[Guard] = ()) -> Litestar:
-    """The application, from the given settings or those of the environment.
+    """Build the application, with the settings of the environment unless others are given.
 
-    ``guards`` stand before every resource: this is where authorization comes in.
+    ``guards`` run before every handler of a resource: authorization goes here.
     """
     configuration = configuration or settings.load()
     connections = connect(configuration)
@@ -34,7 +34,7 @@ def create_app(configuration: settings.Settings | None = None, *, guards: Sequen
     observe: Observer = metrics.statement
     on_app_init: list[OnAppInitHandler] = []
     if configuration.opentelemetry:
-        from todo_api.observability.traces import Tracing  # which needs an extra
+        from todo_api.observability.traces import Tracing  # needs the extra
 
         tracing = Tracing()
         observe = tracing.around(observe)

@@ -1,4 +1,4 @@
-"""The statements under ``sql/``, one a file, and how one is run."""
+"""Loads the statements under ``sql/``, one per file, and runs them."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,16 +12,16 @@ _HEADER_AND_VERB = re.compile(r"\A(?:--.*\n|\s)*(\w+)")
 
 
 class Statement(Generic[Row]):
-    """One file of ``sql/`` and what makes a row of its columns, in their order.
+    """One file of ``sql/``, and ``row``, which is called with the columns of each row in their order.
 
-    ``name`` is the file's path, ``tasks/get``. A missing file raises ``FileNotFoundError``
-    as soon as the module that names it is imported, so it stops the start.
+    ``name`` is the path of the file, such as ``tasks/get``. A missing file raises ``FileNotFoundError``
+    when the module that names it is imported, so the service does not start.
 
-    ``text`` is what psycopg is given: the statement without its header, and with its name
-    (``select /* tasks/get */ id, …``), by which ``pg_stat_activity`` and ``pg_stat_statements`` show it.
-    ``positional`` is the same as libpq takes it, with ``$1`` for the first of ``parameters``.
+    ``text`` is the statement for psycopg. It lacks the file's header and contains the name
+    (``select /* tasks/get */ id, …``), which ``pg_stat_activity`` and ``pg_stat_statements`` then show.
+    ``positional`` is the same statement for libpq, where ``$1`` is the first of ``parameters``.
 
-    ``repeatable`` says that to run it twice is to run it once.
+    ``repeatable``: running it twice has the same effect as running it once.
     """
 
     def __init__(self, name: str, row: Callable[..., Row], *, repeatable: bool = False) -> None:
@@ -30,7 +30,7 @@ class Statement(Generic[Row]):
         self.row = row
         self.make_row: Callable[[Sequence[Any]], Row] = lambda values: row(*values)
         self.repeatable = repeatable
-        # PostgreSQL 18 cuts off what stands before a statement, hence the name behind its first word.
+        # The name follows the first word: PostgreSQL 18 cuts off a comment before the statement.
         text = _HEADER_AND_VERB.sub(rf"\1 /* {name} */", text)
         self.text = text.encode()
         self.parameters = tuple(dict.fromkeys(_PARAMETER.findall(text)))
@@ -42,7 +42,7 @@ class Executor(Protocol):
     """Runs a statement in a transaction of its own, in one round trip."""
 
     async def run(self, statement: Statement[Row], parameters: Mapping[str, object]) -> Sequence[Row]:
-        """Return every row; raise ``psycopg.Error`` as the database meant it."""
+        """Return every row. Raises ``psycopg.Error``."""
         ...
 
 
@@ -60,6 +60,6 @@ class Queries:
         return await self._run(statement, parameters)
 
     async def fetch_one(self, statement: Statement[Row], **parameters: object) -> Row | None:
-        """The row, or None where no row qualifies."""
+        """The first row, or None if there is none."""
         rows = await self._run(statement, parameters)
         return rows[0] if rows else None

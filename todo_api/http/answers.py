@@ -1,4 +1,4 @@
-"""The response of a handler whose body is encoded already."""
+"""A response whose body is already encoded."""
 
 from litestar.types import Receive, Scope, Send
 
@@ -6,8 +6,8 @@ from litestar.types import Receive, Scope, Send
 class Answer:
     """One JSON response, or one without a body, as an ASGI application.
 
-    Litestar's own ``ASGIResponse`` keeps its headers in a structure that can still be changed, which costs
-    a sixth of the framework's time for a request.
+    Litestar's own ``ASGIResponse`` keeps its headers in a mutable structure, which costs a sixth of the
+    framework's time per request.
     """
 
     __slots__ = ("_body", "_headers", "_status")

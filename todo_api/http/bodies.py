@@ -48,9 +48,9 @@ class StrictRequest(Request[Any, Any, Any]):
         return root_path
 
     async def body(self) -> bytes:
-        """Receive the whole body, if its headers are those of one that the handler takes."""
+        """Check the headers that describe the body, then receive all of it."""
         if self._whole is None:
-            # Before the first read, which would answer "Expect: 100-continue".
+            # Check first: reading a body answers "Expect: 100-continue".
             length = int(self.fields.get(b"content-length", 0))
             if length > BODY_LIMIT:
                 raise BodyTooLarge
@@ -89,12 +89,9 @@ class StrictRequest(Request[Any, Any, Any]):
 @lru_cache(maxsize=64)
 def _is_accepted(content_type: bytes, accepted: tuple[str, ...]) -> bool:
     media_type, _, parameters = content_type.decode("latin-1").lower().partition(";")
-    charsets = [value.strip('" ') for name, _, value in _parameters(parameters) if name == "charset"]
-    return media_type.strip() in accepted and set(charsets) <= {"utf-8", "utf8"}
-
-
-def _parameters(text: str) -> list[tuple[str, str, str]]:
-    return [parameter.strip().partition("=") for parameter in text.split(";")]
+    pairs = [parameter.strip().partition("=") for parameter in parameters.split(";")]
+    charsets = {value.strip('" ') for name, _, value in pairs if name == "charset"}
+    return media_type.strip() in accepted and charsets <= {"utf-8", "utf8"}
 
 
 def _decode(body: bytes, into: Any) -> Any:
@@ -102,7 +99,8 @@ def _decode(body: bytes, into: Any) -> Any:
         try:
             decoded = msgspec.json.decode(body, type=into)
         except msgspec.ValidationError as error:
-            _skim(body)  # msgspec stops at the first fault; what follows may not even be JSON
+            with suppress(msgspec.ValidationError):  # a number out of range is JSON all the same
+                msgspec.json.decode(body)  # msgspec stops at the first fault; the rest may not be JSON at all
             raise InvalidRequest(*_faults(body, struct_of(into), str(error))) from None
         if repeated := _repeated(body):
             raise InvalidRequest(*repeated)
@@ -111,16 +109,11 @@ def _decode(body: bytes, into: Any) -> Any:
         raise MalformedBody from None
 
 
-def _skim(body: bytes) -> None:
-    with suppress(msgspec.ValidationError):  # a number out of range is JSON all the same
-        msgspec.json.decode(body)
-
-
 _read_pairs = json.JSONDecoder(object_pairs_hook=list, parse_int=str, parse_float=str).decode
 
 
 def _repeated(body: bytes) -> list[Fault]:
-    """Faults for repeated names (RFC 8259, section 4), of which msgspec would keep the last."""
+    """Faults for names that occur twice (RFC 8259, section 4). msgspec would keep the last value."""
     names = [name for name, _ in _read_pairs(body.decode()) or ()]
     if len(names) == len(set(names)):
         return []
@@ -153,7 +146,7 @@ def _pointer(name: str) -> str:
 
 
 def explain(error: msgspec.ValidationError, annotation: Any) -> str:
-    """Say what is valid: the field's own description, up to its first semicolon, if it has one."""
+    """Say what is valid: the description of the field up to its first semicolon, or msgspec's message."""
     for candidate in (annotation, *typing.get_args(annotation)):
         for note in getattr(candidate, "__metadata__", ()):
             if isinstance(note, Meta) and note.description:

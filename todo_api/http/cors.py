@@ -1,7 +1,7 @@
 """Lets pages of other origins call the API (the Fetch standard, section 3.2).
 
-Litestar's own CORS takes every OPTIONS with an Origin for a preflight, which then lacks `Allow`, and refuses
-some preflights in plain text.
+Litestar's own CORS treats every OPTIONS with an Origin as a preflight, and answers it without `Allow`. It
+also refuses some preflights in plain text.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,12 @@ class Cors:
             await self._app(scope, receive, send)
             return
         fields = scope["state"]["fields"]
-        headers = self._headers(fields.get(b"origin"))
+        origin = fields.get(b"origin")
+        # `Vary` is on every response, or a cache would mix up origins.
+        headers = [] if self._any else [(b"vary", b"Origin")]
+        if self._any or origin in self._origins:
+            headers.append((b"access-control-allow-origin", b"*" if self._any else origin))
+            headers.append((b"access-control-expose-headers", _EXPOSED))
         if scope["method"] == "OPTIONS" and b"access-control-request-method" in fields:
             headers += _PREFLIGHT
 
@@ -48,14 +53,3 @@ class Cors:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
-
-    def _headers(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
-        if self._any:
-            return [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", _EXPOSED)]
-        headers = [(b"vary", b"Origin")]  # on every response, or a cache would mix up origins
-        if origin in self._origins:
-            headers += [
-                (b"access-control-allow-origin", origin),
-                (b"access-control-expose-headers", _EXPOSED),
-            ]
-        return headers

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Answer with the problem that an exception means. This is the application's only exception handler."""
+    """Turn an exception into a response. This is the application's only exception handler."""
     if isinstance(error, MethodNotAllowedException) and request.method == "OPTIONS":
         return answer_options(request, error)
     problem = translate(error)
@@ -82,15 +82,15 @@ def translate(error: Exception) -> Problem:
 def _from_database(error: psycopg.Error) -> Problem:
     for kind in problem_types():
         if kind.violation and isinstance(error, kind.violation[0]):
-            # Citus adds the shard's number to the constraint's name, or leaves it out. A client can cause
-            # only one violation of each class, so without a name the class decides.
+            # Citus appends a shard's number to the constraint's name, or reports no name. Then the class
+            # decides: a client can cause only one violation of each.
             constraint = kind.violation[1]
             if (error.diag.constraint_name or constraint).startswith(constraint):
                 return kind()
     match error:
         case errors.QueryCanceled() | errors.LockNotAvailable():
             return TimedOut()
-        # While a dump is restored over the tables, they are missing for a moment, then not yet granted.
+        # While a dump is restored, tables are missing for a moment, and then lack their privileges.
         case (
             psycopg.OperationalError()
             | errors.ReadOnlySqlTransaction()

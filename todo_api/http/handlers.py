@@ -1,8 +1,7 @@
-"""What a route's handler declares, for the OpenAPI document."""
+"""Reads what handlers declare, for the OpenAPI document."""
 
 import re
 from collections.abc import Iterator
-from inspect import getdoc, getmodule
 from typing import Annotated, Any, get_args, get_origin
 
 from litestar import Litestar
@@ -24,14 +23,8 @@ def documented(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
                     yield route.path_format, method, handler
 
 
-def controller_docstring(handler: HTTPRouteHandler) -> str:
-    """The docstring of the handler's controller, which describes its tag."""
-    controller = getattr(getmodule(handler.fn), handler.fn.__qualname__.partition(".")[0])
-    return getdoc(controller) or ""
-
-
 def operation_id(handler: HTTPRouteHandler) -> str:
-    """The handler's name in camel case, which every generator turns into the case of its language."""
+    """The handler's name in camel case, which generators convert to the style of their language."""
     return re.sub("_(.)", lambda letter: letter[1].upper(), handler.handler_name)
 
 
@@ -42,17 +35,13 @@ def response_model(handler: HTTPRouteHandler) -> Any:
     return None if model is type(None) else model
 
 
-def path_parameters(handler: HTTPRouteHandler) -> Iterator[Json]:
-    """The parameters of the path, in its order."""
+def shared_parameters(handler: HTTPRouteHandler) -> Iterator[Json]:
+    """The parameters of the path and the headers that the handler reads."""
     for field in handler.parsed_fn_signature.parameters.values():
         place = field.kwarg_definition
         if isinstance(place, PathParameter):
             schema = {"type": "string", "pattern": place.pattern} | (place.schema_extra or {})
             yield describe_parameter(field.name, "path", place.description, schema, required=True)
-
-
-def header_parameters(handler: HTTPRouteHandler) -> Iterator[Json]:
-    """The headers that the handler reads."""
     for header in handler.opt.get("request_headers", ()):
         yield describe_parameter(header.name, "header", header.description, header.schema)
 

@@ -1,4 +1,4 @@
-"""Header fields of a request, read once, and what the OpenAPI document says of them."""
+"""Reads the header fields of a request, and describes headers for the OpenAPI document."""
 
 import re
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ class RequestHeader(NamedTuple):
 def combine(lines: list[tuple[bytes, bytes]]) -> Fields:
     """The value of each field by its name, with several lines of a field joined by commas (RFC 9110, 5.3).
 
-    A field that may stand only once becomes a value that its reader refuses.
+    The reader of a field that may occur only once refuses such a value.
     """
     fields = dict(lines)
     if len(fields) < len(lines):
@@ -56,7 +56,7 @@ def read_idempotency_key(fields: Fields) -> str | None:
 
 
 def refuse_idempotency_key(fields: Fields, reason: str) -> None:
-    """Raise InvalidRequest if there is a key where it would not make the request safe to repeat."""
+    """Raise InvalidRequest if a request has a key that would have no effect."""
     if b"idempotency-key" in fields:
         raise InvalidRequest(Fault(reason, header=IDEMPOTENCY_KEY.name))
 
@@ -75,8 +75,10 @@ IDEMPOTENCY_REPLAYED = _response_header(
     "Idempotency-Replayed", "`true` if an earlier request with this key created the task", always=False
 )
 ACCEPT_PATCH = _response_header(
-    "Accept-Patch", "The media types that PATCH takes here (RFC 5789)", always=False
+    "Accept-Patch", "The media types that PATCH accepts at this path (RFC 5789)", always=False
 )
-REQUEST_ID = _response_header("X-Request-Id", "The id of the request, which is also on its log lines")
+REQUEST_ID = _response_header(
+    "X-Request-Id", "The id of the request, which the log lines of the service have too"
+)
 
 HEADER_TYPES = {RETRY_AFTER.name: "integer", IDEMPOTENCY_REPLAYED.name: "boolean"}  # the others are strings

@@ -1,4 +1,4 @@
-"""What every request gets, even one that no route takes: a request id, safe headers, a log line, metrics."""
+"""Gives every request, even one that matches no route, a request id, safe headers, a log line and metrics."""
 
 import re
 from itertools import count
@@ -15,7 +15,7 @@ from todo_api.observability.metrics import Metrics
 
 _SANE = re.compile(rb"[\x21-\x7e]{1,128}")
 _METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"])
-_SLASHED = ("/", "/schema/")  # the second is redirected
+_SLASHED = ("/", "/schema/")  # paths that may end in a slash
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 _NO_CACHE = (b"cache-control", b"no-cache")
 
@@ -24,7 +24,7 @@ class RequestMiddleware:
     """Wraps the whole application: Litestar's own middleware runs after routing and misses its 404 and 405.
 
     In logs and metrics, ``unmatched`` stands for the route of a request that matches none, and ``other`` for
-    a method that RFC 9110 and RFC 5789 do not define. So a client cannot invent labels.
+    a method that RFC 9110 and RFC 5789 do not define. So clients cannot create labels.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, *, access_log: bool) -> None:
@@ -86,7 +86,7 @@ class RequestMiddleware:
 
 
 def _is_alias(scope: HTTPScope) -> bool:
-    """Whether the router would match a path that is another spelling of a resource's path."""
+    """Whether a path is another spelling of a route's path, which Litestar would match too."""
     path, raw_path = scope["path"], scope["raw_path"]
     if path.endswith("/") and path.removeprefix(scope["root_path"]) not in _SLASHED:
         return True

@@ -2,12 +2,12 @@
 
 Litestar's own generator lacks links and the headers of errors, and its schemas are not what msgspec checks.
 
-A route's decorator describes what its types do not: ``summary``, ``raises`` (problem types),
-``response_headers``, and in ``opt`` ``request_headers``, ``query`` (the Struct of its parameters),
-``body_types`` (media types; the first is documented) and ``example`` (of a body). The return annotation
-``Annotated[Answer, Task]`` names the type of the body. A controller's ``opt["raises"]`` adds the problems
-that all its operations share. ``examples.json`` holds responses of the service; ``python -m tests.examples``
-writes it.
+A route's decorator takes what its types do not say: ``summary``, ``raises`` (problem types),
+``response_headers``, ``request_headers``, ``query`` (the Struct of the query string), ``body_types`` (media
+types; the first is documented) and ``example`` (a request body). The return annotation
+``Annotated[Answer, Task]`` names the type of the response body. A controller's ``opt["raises"]`` lists the
+problems that all its operations share. ``python -m tests.examples`` writes real responses to
+``examples.json``.
 """
 
 import re
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from http import HTTPStatus
 from importlib.metadata import metadata
-from inspect import cleandoc
+from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,11 @@ from litestar.handlers import HTTPRouteHandler
 from todo_api.http.bodies import JSON, struct_of
 from todo_api.http.handlers import (
     METHODS,
-    controller_docstring,
     describe_parameter,
     documented,
-    header_parameters,
     operation_id,
-    path_parameters,
     response_model,
+    shared_parameters,
 )
 from todo_api.http.headers import ACCEPT_PATCH, HEADER_TYPES, REQUEST_ID, RETRY_AFTER
 from todo_api.http.patterns import publish
@@ -53,23 +51,23 @@ from todo_api.http.problems import (
 Json = dict[str, Any]
 
 _WITH_BODY = (MalformedBody, BodyTooLarge, UnsupportedMediaType, InvalidRequest)
-_EXPECTED = {404, 409, 412, 422, 503}  # errors that a client handles; an operation describes the rest as one
+_EXPECTED = {404, 409, 412, 422, 503}  # each gets a response of its own; all others share `default`
 
 _INTRODUCTION = """\
 {summary}
 
-- **Errors** are `application/problem+json` (RFC 9457). `type` is the address of a page on the error: \
-[all of them](problems).
+- **Errors** are `application/problem+json` (RFC 9457). `type` is the path of a page about the error. \
+[List of all errors](problems).
 - **Retries:** with an `Idempotency-Key`, a create runs only once. After a 503, wait `Retry-After` seconds.
 - **Updates:** a task has an `ETag`. With `If-Match`, a write runs only if nobody has changed the task since.
-- **Pages:** as long as a list has more tasks, `Link` names the next page.
-- **Everywhere:** `HEAD` works like `GET`, `OPTIONS` lists the methods, and an `X-Request-Id` that you send \
-comes back and is on the log lines.
+- **Pages:** as long as a list has more tasks, `Link` has the address of the next page.
+- **Methods:** `HEAD` works wherever `GET` does, and `OPTIONS` lists the methods of a path.
+- **Tracing:** if you send an `X-Request-Id`, the response and the service's log lines have it too.
 """
 
 
 def build(app: Litestar, root_path: str = "") -> Json:
-    """The document of every route without ``include_in_schema=False``. Its server has the path prefix."""
+    """The document of every route without ``include_in_schema=False``. ``root_path`` is its server."""
     return _build(app) | {"servers": [{"url": root_path or "/"}]}
 
 
@@ -95,7 +93,7 @@ class _Builder:
                 "title": about["Name"],
                 "version": about["Version"],
                 "description": _INTRODUCTION.format(summary=about["Summary"]),
-                "contact": {"name": "Whoever operates this service"},
+                "contact": {"name": "The operator of this service"},
                 "license": {"name": "MIT", "identifier": "MIT"},
             },
             "servers": [],
@@ -107,14 +105,15 @@ class _Builder:
     def operation(self, method: str, handler: HTTPRouteHandler) -> Json:
         """One operation, with the problems that its declaration names or implies."""
         tags = handler.resolve_tags()
-        self.tags |= dict.fromkeys(tags, controller_docstring(handler))
+        controller = handler.fn.__globals__[handler.fn.__qualname__.partition(".")[0]]
+        self.tags |= dict.fromkeys(tags, getdoc(controller) or "")
         described: Json = {
             "tags": tags,
             "summary": handler.summary,
-            "description": cleandoc(handler.fn.__doc__ or ""),
+            "description": getdoc(handler.fn) or "",
             "operationId": operation_id(handler),
         }
-        shared = [*path_parameters(handler), *header_parameters(handler)]
+        shared = list(shared_parameters(handler))
         if parameters := [*map(self.shared, shared), *self.query_parameters(handler)]:
             described["parameters"] = parameters
         kinds = [*(handler.raises or ()), *handler.opt.get("raises", ()), InternalError]
@@ -159,7 +158,7 @@ class _Builder:
     def body(self, handler: HTTPRouteHandler) -> Json:
         """The request body, which is optional if the handler has a default for it.
 
-        One media type is documented: from two with one schema, generators make the type ``Task | Task``.
+        Only one media type is documented: from two, generators make the type ``Task | Task``.
         """
         field = handler.parsed_data_field
         assert field is not None
@@ -168,7 +167,7 @@ class _Builder:
         return {"required": field.is_required, "content": {media_type: content}}
 
     def success(self, handler: HTTPRouteHandler, example: Any) -> Json:
-        """The response that is no problem."""
+        """The response on success."""
         response: Json = {
             "description": HTTPStatus(handler.status_code).phrase,
             "headers": self.header_refs(*handler.resolve_response_headers()),

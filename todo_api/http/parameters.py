@@ -36,7 +36,7 @@ def read_query(request: Request[Any, Any, Any], into: type[T]) -> T:
     text = request.scope["query_string"]
     if not text:
         return into()
-    escaped = "surrogateescape"  # what is not UTF-8 becomes surrogates, reported below
+    escaped = "surrogateescape"  # bytes that are not UTF-8 become surrogates, which are reported below
     pairs = parse_qsl(text.decode(errors=escaped), keep_blank_values=True, errors=escaped)
     fields = {field.encode_name: field for field in msgspec.structs.fields(into)}
     values: dict[str, Any] = {}
@@ -67,7 +67,7 @@ class NoParameters(msgspec.Struct):
 
 
 async def refuse_parameters(request: Request[Any, Any, Any]) -> None:
-    """Before a handler runs, refuse a query string unless the handler has `query=` and so reads it."""
+    """Refuse a query string before the handler runs, unless its decorator has `query=`: then it reads it."""
     if request.scope["query_string"] and "query" not in request.route_handler.opt:
         read_query(request, NoParameters)
 

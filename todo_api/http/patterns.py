@@ -1,8 +1,8 @@
 r"""Patterns that JSON Schema, ECMA-262, RE2, Java and Python read alike (JSON Schema 2020-12, section 6.4).
 
-White space here is Unicode's ``White_Space`` and U+001C to U+001F: what ``str.strip`` removes. It covers what
-``\s`` means to PostgreSQL under any locale. Each of the languages means something else by ``\s``, so the
-classes below list characters, as ranges of what is allowed: JavaScript has no U+2028 in ``/…/``.
+White space means Unicode's ``White_Space`` and U+001C to U+001F: what ``str.strip`` removes, and at least
+what ``\s`` matches in PostgreSQL under any locale. ``\s`` differs between the languages, so the classes below
+list characters. They list what is not white space: a JavaScript ``/…/`` cannot contain U+2028.
 """
 
 import re
@@ -19,18 +19,19 @@ SOLID_BUT_AT = "!-?A-~" + _BEYOND_C1  # no control characters and no @ either
 NO_NUL = r"^[^\x00]*$"
 
 
-def matching(pattern: str, **constraints: Any) -> Meta:
-    r"""A constraint by a pattern, which ends in ``$``.
+def matching(pattern: str, description: str, **limits: Any) -> Meta:
+    r"""A constraint by a pattern, which ends in ``$``. The description may name the limits: ``{max_length}``.
 
     Python's ``$`` also matches before a final newline. What JSON Schema calls ``$`` is ``\Z`` in Python.
     """
-    return Meta(pattern=pattern.removesuffix("$") + r"\Z", **constraints)
+    pattern = pattern.removesuffix("$") + r"\Z"
+    return Meta(pattern=pattern, description=description.format(**limits), **limits)
 
 
 def publish(schema: Any) -> Any:
-    """A schema as the document shows it: with JSON Schema's ``$``, and without ``default``.
+    """A schema for the document: with JSON Schema's ``$``, and without ``default``.
 
-    Generators take a field with a default for a field that is always there.
+    Generators treat a field with a default as always present.
     """
     if isinstance(schema, dict):
         if isinstance(pattern := schema.get("pattern"), str):

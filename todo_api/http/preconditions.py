@@ -27,8 +27,8 @@ class Condition:
     def __init__(self, header: RequestHeader, value: str) -> None:
         """Parse a header's value. Raises InvalidRequest.
 
-        Weak tags count as strong ones. For If-Match that deviates from RFC 9110: the service makes strong
-        tags only, but a proxy that compresses weakens them, and no conditional write would pass behind it.
+        Weak tags count as strong ones. For If-Match this deviates from RFC 9110: the service sends strong
+        tags, but a proxy that compresses weakens them, and every conditional write behind it would fail.
         """
         value = value.strip(" \t")
         self.is_any = value == "*"
@@ -66,12 +66,12 @@ def read_preconditions(fields: Fields) -> Preconditions:
 
 
 def content_tag(*content: bytes) -> str:
-    """A strong tag of exactly this content."""
+    """A strong tag for exactly this content."""
     return f'"{sha256(b"".join(content)).hexdigest()[:32]}"'
 
 
 def is_unchanged(conditions: Preconditions, tag: str, failed: type[Problem] = PreconditionFailed) -> bool:
-    """Whether a GET or HEAD of the version with this tag is answered 304. Raises `failed` for If-Match."""
+    """Whether to answer a GET or HEAD with 304. Raises `failed` if If-Match does not list the tag."""
     if conditions.if_match and not conditions.if_match.names(tag):
         raise failed
     return conditions.if_none_match is not None and conditions.if_none_match.names(tag)

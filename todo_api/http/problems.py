@@ -17,7 +17,7 @@ HEAD_LIMIT = 64 * 1024  # bytes of a request line and its headers
 BODY_LIMIT = 64 * 1024  # bytes
 ARRIVAL_LIMIT = 10  # seconds for a whole request to arrive
 RETRY_SECONDS = 1  # what Retry-After says
-_MOST_FAULTS = 32  # a body of 64 KiB has room for ten thousand
+_MOST_FAULTS = 32  # a body has room for thousands
 
 
 class Fault(msgspec.Struct):
@@ -64,7 +64,7 @@ class Problem(HTTPException):
         cls.violation = violation
 
     def __init__(self, *errors: Fault, detail: str = "", headers: dict[str, str] | None = None) -> None:
-        """`detail` replaces the sentence that the class has."""
+        """`detail` replaces the sentence of the class."""
         super().__init__(detail=detail, headers=headers)
         self.errors = list(errors[:_MOST_FAULTS])
 
@@ -85,7 +85,7 @@ class BadRequest(Problem, status=400):
 
 
 class MalformedBody(Problem, status=400):
-    """Send one JSON object, in UTF-8."""
+    """The body is not valid JSON. Send one JSON object, in UTF-8."""
 
 
 class Unauthorized(Problem, status=401):
@@ -129,7 +129,7 @@ class HeadTooLarge(Problem, status=431, limit=HEAD_LIMIT):
 
 
 class InternalError(Problem, status=500):
-    """The service has a defect. Its log has the cause under this request_id."""
+    """The service has a defect. Report the request_id to its operator, whose log has the cause."""
 
 
 class Unavailable(Problem, status=503):
@@ -141,4 +141,4 @@ class TimedOut(Problem, status=503):
 
 
 class SchemaBehind(Problem, status=503):
-    """The database lacks migrations of this version. The operator has to run `todo-api migrate`."""
+    """The database schema is older than the service. The operator has to run `todo-api migrate`."""

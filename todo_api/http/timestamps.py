@@ -1,4 +1,4 @@
-"""Timestamps: in JSON as RFC 3339 with six digits of microseconds, in `Date` as RFC 9110 has them."""
+"""Writes timestamps: in JSON as RFC 3339 with microseconds, in `Date` as RFC 9110 says."""
 
 from datetime import datetime
 from email.utils import formatdate
@@ -13,7 +13,7 @@ Timestamp = Annotated[datetime, Meta(tz=True, description="In UTC, with microsec
 
 
 class _WholeSecond(datetime):
-    """A datetime that msgspec does not know, so that ``encode`` formats it by ``_format``."""
+    """A datetime that msgspec cannot encode by itself, so that ``encode`` calls ``_format``."""
 
 
 def with_microseconds(timestamp: datetime) -> datetime:

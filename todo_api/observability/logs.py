@@ -1,4 +1,4 @@
-"""How log lines look, as JSON or for a person at a terminal, and the one line of each request."""
+"""Formats log lines, as JSON or for a terminal, and writes the one line of each request."""
 
 import logging
 import os
@@ -32,17 +32,17 @@ def config(level: str) -> dict[str, Any]:
 
 
 class AccessLog:
-    """Writes the line of each request to standard error. A record of logging would cost three times as much.
+    """Writes the line of each request to standard error. A LogRecord would cost three times as much.
 
-    The level of the logger ``todo_api.access`` still decides whether it does. A path names users, so it is
-    shown at the level debug only.
+    It obeys the level of the logger ``todo_api.access``. A path names a user, so the line has it only at the
+    level debug.
     """
 
     def __init__(self) -> None:
         self._form = _form()
 
     def write(self, method: str, route: str, status: int, seconds: float, raw_path: bytes) -> None:
-        """Write the line. It is lost where standard error is closed or full."""
+        """Write the line. It is lost if standard error is closed or full."""
         if not _access.isEnabledFor(INFO):
             return
         fields = {"time": datetime.now(UTC), "level": "info", "logger": _access.name, "message": "request"}
@@ -55,12 +55,12 @@ class AccessLog:
         if _access.isEnabledFor(DEBUG):
             fields["path"] = raw_path.decode("latin-1")
         fields["request_id"] = request_id.get()
-        with suppress(AttributeError, OSError, ValueError):  # it was never open, is full, or is closed
+        with suppress(AttributeError, OSError, ValueError):  # never open, full, or closed
             sys.stderr.write(self._form(fields) + "\n")
 
 
 class FieldsFormatter(Formatter):
-    """Time, level, logger, message, what ``extra`` brought, request id and stack, in either form."""
+    """Formats a record's time, level, logger, message, ``extra``, request id and stack in a form."""
 
     def __init__(self, form: Callable[[dict[str, Any]], str]) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class FieldsFormatter(Formatter):
 
 
 def as_json(fields: dict[str, Any]) -> str:
-    """One JSON object. A value that has no form in JSON becomes its Python text."""
+    """One JSON object. A value that JSON cannot express becomes its Python text."""
     try:
         return msgspec.json.encode(fields, enc_hook=str).decode()
     except Exception:

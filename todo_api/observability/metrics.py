@@ -1,4 +1,4 @@
-"""What an operator counts and times, as Prometheus reads it."""
+"""Metrics for Prometheus, of one process or of several workers together."""
 
 import asyncio
 import fcntl
@@ -37,22 +37,22 @@ Observe = Callable[[float], None]
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10)
 
-# The files of a worker and their bytes: the last one is locked while it lives, and has room for 400
-# series of requests, more than the routes can make.
+# A worker's files and their sizes in bytes. The worker locks the last one while it lives. That one has room
+# for 400 series of requests, more than the routes can create.
 _FILES = {"counter": 1 << 16, "gauge_livesum": 1 << 16, "histogram": 1 << 20}
 
 
 class Metrics:
-    """The figures of this process; of all workers together where PROMETHEUS_MULTIPROC_DIR is set.
+    """The metrics of this process, or of all workers if PROMETHEUS_MULTIPROC_DIR is set.
 
-    The values of every label are bounded.
+    Each label has a bounded number of values.
     """
 
     def __init__(self, connections: Connections) -> None:
         disable_created_metrics()
         self._connections = connections
-        self._registry = CollectorRegistry()  # of what /metrics shows
-        Info("todo_api_build", "What runs", registry=self._registry).info({"version": VERSION})
+        self._registry = CollectorRegistry()  # what /metrics shows
+        Info("todo_api_build", "The version that runs", registry=self._registry).info({"version": VERSION})
         self._own: CollectorRegistry | None = None
         if SHARED in os.environ:
             self._registry.register(_Workers(Path(os.environ[SHARED])))
@@ -62,26 +62,30 @@ class Metrics:
             PlatformCollector(registry=self._registry)
         # Its _count is the number of requests.
         self._requests = self._histogram(
-            "http_request_duration_seconds", "Until the answer ended", "method", "route", "status"
+            "http_request_duration_seconds", "Time until the response was sent", "method", "route", "status"
         )
         self.in_flight = 0
-        self._in_flight = self._gauge("http_requests_in_flight", "Requests not answered yet")
+        self._in_flight = self._gauge("http_requests_in_flight", "Requests without a complete response")
         self._statements = self._histogram(
-            "database_statement_duration_seconds", "Waiting for a connection included", "statement"
+            "database_statement_duration_seconds",
+            "Time of a statement, with its wait for a connection",
+            "statement",
         )
         self.statements_in_flight = 0
         self._statements_in_flight = self._gauge(
-            "database_statements_in_flight", "Statements not answered yet"
+            "database_statements_in_flight", "Statements without a result yet"
         )
-        self._errors = self._counter(
-            "database_errors", "Statements that failed; none: for lack of an answer", "sqlstate_class"
+        self.errors = self._counter(
+            "database_errors",
+            "Statements that failed, by SQLSTATE class; none if there was no answer",
+            "sqlstate_class",
         )
         self._size = self._gauge("database_pool_connections", "Connections to the database")
-        self._idle = self._gauge("database_pool_connections_idle", "Connections that owe no answer")
+        self._idle = self._gauge("database_pool_connections_idle", "Connections with no statement under way")
         self._waiting = self._gauge("database_pool_waiting", "Statements that wait for a connection now")
         self._acquisitions = self._counter("database_pool_acquisitions", "Attempts to open a connection")
         self._waited = self._counter("database_pool_acquisition_seconds", "Time spent opening connections")
-        # To look a child up among prometheus_client's labels costs more than to count.
+        # Looking up a child by its labels costs more than counting.
         self._of_request: dict[tuple[str, str, int], Observe] = {}
         self._of_statement: dict[str, Observe] = {}
 
@@ -100,13 +104,9 @@ class Metrics:
             observe = self._of_statement[name] = self._statements.labels(name).observe
         return _Timed(self, observe)
 
-    def error(self, error: psycopg.Error) -> None:
-        """Count a statement that failed."""
-        self._errors.labels(error.sqlstate[:2] if error.sqlstate else "none").inc()
-
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Keep what is read now and then at most a second old: another worker may be asked for it."""
+        """Update the gauges every second, since another worker may have to report them."""
 
         async def keep() -> None:
             while True:
@@ -122,17 +122,17 @@ class Metrics:
                 await task
 
     async def text(self) -> bytes:
-        """The text format, version 0.0.4; raises OSError where the workers' files cannot be read."""
+        """The text format, version 0.0.4. Raises OSError if the workers' files cannot be read."""
         self._read()
         if self._own:
             return generate_latest(self._registry)
-        # As many files as there are workers, and more: not while others wait.
+        # In a thread, since reading the files of many workers takes long.
         return await asyncio.to_thread(generate_latest, self._registry)
 
     def _read(self) -> None:
         self._in_flight.set(self.in_flight)
         self._statements_in_flight.set(self.statements_in_flight)
-        stats = self._connections.statistics()  # and its counters begin anew
+        stats = self._connections.statistics()  # this resets its counters
         self._size.set(stats.get("pool_size", 0))
         self._idle.set(stats.get("pool_available", 0))
         self._waiting.set(stats.get("requests_waiting", 0))
@@ -150,10 +150,11 @@ class Metrics:
 
 
 class _Workers:
-    """The figures of all workers, which each keeps in files that any of them can add up.
+    """Each worker keeps its metrics in files, so that any worker can add up those of all.
 
-    A worker that starts takes over the files of one that ended, so no count is lost and their number is
-    bounded. They have their full size from the start: to write to a sparse file kills where no space is left.
+    A new worker takes over the files of one that has ended. So no count is lost, and the number of files is
+    bounded. They have their full size from the start: on a full disk, writing to a sparse file would kill
+    the worker.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -180,9 +181,9 @@ class _Workers:
             values.ValueClass = values.MultiProcessValue(lambda: number)
 
     def collect(self) -> Iterable[Metric]:
-        """Add up what all workers counted, and what those that live measure. Raises OSError."""
+        """Add up the counters of all workers, and the gauges of those that live. Raises OSError."""
         if not self._lock or not os.fstat(self._lock.fileno()).st_nlink:
-            raise FileNotFoundError("the files were not made, or deleted")
+            raise FileNotFoundError("the files could not be created, or were deleted")
         ended = set()
         for file in self._directory.glob("histogram_*.db"):
             if lock := _locked(file):
@@ -193,7 +194,7 @@ class _Workers:
 
 
 def _locked(file: Path) -> BinaryIO | None:
-    """The file, locked until it is closed, or None if a worker that lives has locked it."""
+    """The file, locked until it is closed, or None if a living worker has locked it."""
     opened = file.open("ab")
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -204,7 +205,7 @@ def _locked(file: Path) -> BinaryIO | None:
 
 
 class _Timed:
-    """A class, since a generator takes three times as long to enter and leave."""
+    """Times one statement. A context manager made of a generator would take three times as long."""
 
     __slots__ = ("_metrics", "_observe", "_started")
 
@@ -220,4 +221,4 @@ class _Timed:
         self._metrics.statements_in_flight -= 1
         self._observe(perf_counter() - self._started)
         if isinstance(error, psycopg.Error):
-            self._metrics.error(error)
+            self._metrics.errors.labels(error.sqlstate[:2] if error.sqlstate else "none").inc()

@@ -1,8 +1,8 @@
-"""Traces where OPENTELEMETRY is on: a span for each request, named by its route, and for each statement.
+"""Traces, if OPENTELEMETRY is on: a span for each request, named by its route, and for each statement.
 
-Imported only there, since it needs the extra ``opentelemetry``. The OTEL_* variables of the specification
-say where the spans go (OTLP over HTTP), which are kept, and what the service is called. Statements are
-traced by hand: psycopg's own instrumentation sees cursors only, and this service uses none.
+The module needs the extra ``opentelemetry``, and is imported only if that is on. The OTEL_* variables of the
+specification say where the spans go (OTLP over HTTP), which are kept, and what the service is called.
+Statements have spans of our own: psycopg's instrumentation sees only cursors, and this service uses none.
 """
 
 import asyncio
@@ -26,24 +26,24 @@ from opentelemetry.util.http import sanitize_method
 
 from todo_api.postgres.database import Observer
 
-_GRACE = 2  # seconds for the collector at the end
+_GRACE = 2  # seconds to send the last spans at the end; the exporter itself would retry for longer
 
 _URLS = ("http.url", "http.target", "url.full", "url.path", "url.query")
 
 
 class Tracing:
-    """What the application takes in to be traced."""
+    """Makes spans of an application's requests and statements, and sends them."""
 
     def __init__(self) -> None:
         os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")  # the stable names of attributes
-        # What is given to create() wins over the variables, so OTEL_SERVICE_NAME has to be put over our name.
+        # What create() is given overrides OTEL_SERVICE_NAME, so what is detected goes last.
         named = {"service.name": "todo-api", **OTELResourceDetector().detect().attributes}
         self._provider = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
         self._tracer = self._provider.get_tracer("todo_api")
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
 
     def install(self, config: AppConfig) -> AppConfig:
-        """Have the application make a span of each request, and send what is left at its end."""
+        """Add a span for each request, and send the last spans when the application ends."""
         requests = OpenTelemetryConfig(
             tracer_provider=self._provider,
             scope_span_details_extractor=lambda scope: (_method(scope), {}),
@@ -60,7 +60,7 @@ class Tracing:
 
         @contextmanager
         def traced(name: str) -> Iterator[None]:
-            # What an error says may quote a row: it is not recorded.
+            # Exceptions are not recorded, since their messages may quote a row.
             with (
                 self._tracer.start_as_current_span(
                     name,
@@ -76,7 +76,7 @@ class Tracing:
                 except psycopg.Error as error:
                     if error.sqlstate:
                         span.set_attribute("db.response.status_code", error.sqlstate)
-                    # A violated constraint is the database's answer: a taken email, or a user who is gone.
+                    # A violated constraint is a result, not a failure: a taken email, or a user who is gone.
                     if not isinstance(error, psycopg.IntegrityError):
                         span.set_attribute("error.type", error.sqlstate or type(error).__name__)
                         span.set_status(StatusCode.ERROR)
@@ -86,11 +86,11 @@ class Tracing:
 
     @asynccontextmanager
     async def _sending(self, _app: Litestar) -> AsyncIterator[None]:
-        """Send what is left at the end, for 2 s at most: the exporter itself would try again for longer."""
+        """Send the last spans at the end."""
         try:
             yield
         finally:
-            # A daemon, since the process would wait for any other thread.
+            # The process would wait for any thread that is not a daemon.
             sending = Thread(target=self._provider.shutdown, daemon=True)
             sending.start()
             await asyncio.to_thread(sending.join, _GRACE)
@@ -103,14 +103,14 @@ def _method(scope: Any) -> str:
 
 
 def _withhold_url(span: Span, scope: dict[str, Any]) -> None:
-    """A path names users, and a query what they look for."""
+    """Hide the URL: a path names a user, and a query what the user looks for."""
     attributes = getattr(span, "attributes", None) or {}
     span.set_attributes({name: "withheld" for name in _URLS if name in attributes})
     span.set_attribute("request_id", scope["state"]["request_id"])
 
 
 async def _name_span(message: Message, scope: Scope) -> None:
-    """Once the answer begins, the route is known; a request without one keeps its method for a name."""
+    """Name the span when the response begins: only then is the route known."""
     route = scope.get("path_template")
     if message["type"] == "http.response.start" and route:
         span = get_current_span()

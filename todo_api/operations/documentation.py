@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from litestar import Controller, MediaType, Request, Response, get
+from litestar import Controller, MediaType, Response, get
 from litestar.params import FromPath
 from litestar.response import Redirect
 from swagger_ui_bundle import swagger_ui_path
@@ -18,6 +18,7 @@ from todo_api.http.bodies import StrictRequest
 from todo_api.http.preconditions import content_tag, is_unchanged, read_preconditions
 from todo_api.http.problems import Fault, InvalidRequest, NotFound, Problem, problem_types
 
+_read = lru_cache(Path.read_bytes)
 _OURS = Path(__file__).parent / "assets"
 _ASSETS = {
     "swagger-ui.css": (swagger_ui_path, "text/css"),
@@ -45,22 +46,16 @@ _PAGE = _HTML.format(
 <script defer src="schema/assets/page.js"></script>
 <div id="page"></div>""",
 )
-_POLICY = "; ".join([
-    "default-src 'none'",
-    "script-src 'self'",
-    "style-src 'self'",
-    "img-src 'self' data:",
-    "connect-src 'self'",
-    "base-uri 'none'",
-    "form-action 'none'",
-    "frame-ancestors 'none'",
-])  # fmt: skip
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _REMEDIES = {
-    "bad-request": "Correct the program, or repeat the request if its connection ended.",
-    "malformed-body": "Correct the body.",
+    "bad-request": "Send valid HTTP. If the connection broke, repeat the request.",
+    "malformed-body": "Send valid JSON: one object, in UTF-8.",
     "unauthorized": "Send credentials.",
-    "forbidden": "Use credentials that allow it.",
-    "not-found": "Correct the path. An id in it must be a UUID in lower case, with hyphens.",
+    "forbidden": "Use credentials that allow the request.",
+    "not-found": "Correct the path. An id in it must be a UUID with hyphens.",
     "task-not-found": "Treat the task as gone. After a repeated DELETE, treat it as deleted.",
     "user-not-found": "Treat the user as gone.",
     "method-not-allowed": "Use a method that the Allow header lists.",
@@ -68,12 +63,12 @@ _REMEDIES = {
     "email-taken": "Choose another email.",
     "precondition-failed": "Read the current version, then decide.",
     "task-changed": "Read the task again, then decide whether to send your change with its new ETag.",
-    "body-too-large": "Send less.",
+    "body-too-large": "Send a smaller body.",
     "unsupported-media-type": "Set Content-Type to application/json, and do not compress the body.",
     "idempotency-key-reused": "Use a new key for a new task. To repeat a request, send the same payload.",
-    "invalid-request": "Correct each place in `errors`: a pointer into the body, a parameter or a header.",
+    "invalid-request": "Correct each part that `errors` names: a place in the body, a parameter or a header.",
     "head-too-large": "Send fewer or shorter headers, or a shorter query.",
-    "internal-error": "Report the request_id to the operator. Repeat only what is safe to repeat.",
+    "internal-error": "Report the request_id to the operator. Repeat the request only if that is safe.",
     "schema-behind": "Wait for the operator.",
     "timed-out": "Wait at least Retry-After seconds, then repeat the request.",
     "unavailable": "Wait at least Retry-After seconds. A write may have happened: repeat it only if that is "
@@ -89,41 +84,37 @@ class DocumentationController(Controller):
     @get("/")
     async def redirect_to_page(self, request: StrictRequest) -> Redirect:
         """Send a browser to the documentation."""
-        return Redirect(f"{request.scope['root_path']}/schema")
+        return Redirect(f"{request.root_path}/schema")
 
     @get("/schema", media_type=MediaType.HTML)
     async def show_page(self, request: StrictRequest) -> Response[Any]:
-        """Swagger UI, with files of this host only."""
+        """Swagger UI. It loads files of this host only."""
         if request.scope["raw_path"].endswith(b"/"):
-            return Redirect(f"{request.scope['root_path']}/schema")
+            return Redirect(f"{request.root_path}/schema")
         return Response(_PAGE, headers={"Content-Security-Policy": _POLICY})
 
-    @get("/schema/assets/{name:str}")
-    async def get_asset(self, name: FromPath[str], request: StrictRequest) -> Response[Any]:
-        """One of the files that the pages need."""
-        return _asset(name, request)
+    @get(["/schema/assets/{name:str}", "/favicon.ico"])
+    async def get_asset(
+        self, request: StrictRequest, name: FromPath[str] = "favicon-32x32.png"
+    ) -> Response[Any]:
+        """One of the files that the pages need, or the icon that browsers ask for."""
+        if name not in _ASSETS:
+            raise NotFound
+        directory, media_type = _ASSETS[name]
+        return _file(_read(directory / name), media_type, request, "max-age=86400")
 
-    @get("/favicon.ico")
-    async def get_icon(self, request: StrictRequest) -> Response[Any]:
-        """The icon that browsers ask for on every page."""
-        return _asset("favicon-32x32.png", request)
-
-    @get("/schema/openapi.json")
-    async def get_json(self, request: StrictRequest) -> Response[Any]:
-        """The OpenAPI document."""
-        document = openapi.build(request.app, request.scope["root_path"])
+    @get(["/schema/openapi.json", "/schema/openapi.yaml"])
+    async def get_document(self, request: StrictRequest) -> Response[Any]:
+        """The OpenAPI document, as JSON or YAML."""
+        document = openapi.build(request.app, request.root_path)
+        if request.scope["path"].endswith(".yaml"):
+            return _file(msgspec.yaml.encode(document), "application/yaml", request)
         return _file(msgspec.json.encode(document), "application/json", request)
 
-    @get("/schema/openapi.yaml")
-    async def get_yaml(self, request: StrictRequest) -> Response[Any]:
-        """The same document as YAML."""
-        document = openapi.build(request.app, request.scope["root_path"])
-        return _file(msgspec.yaml.encode(document), "application/yaml", request)
-
     @get("/problems", media_type=MediaType.HTML)
-    async def list_problems(self, request: Request[Any, Any, Any]) -> Response[str]:
+    async def list_problems(self, request: StrictRequest) -> Response[str]:
         """Every problem type, by status."""
-        root = request.scope["root_path"]
+        root = request.root_path
         entries = "".join(
             f'<dt>{kind.status_code} <a href="{root}{kind.uri}">{kind.title}</a><dd>{escape(kind.detail)}\n'
             for kind in problem_types()
@@ -131,26 +122,19 @@ class DocumentationController(Controller):
         return _page("Problems", f"<dl>\n{entries}</dl>", root)
 
     @get("/problems/{slug:str}", media_type=MediaType.HTML)
-    async def get_problem(self, slug: FromPath[str], request: Request[Any, Any, Any]) -> Response[str]:
+    async def get_problem(self, slug: FromPath[str], request: StrictRequest) -> Response[str]:
         """Explain one problem type, whose URI is this page's path."""
-        root = request.scope["root_path"]
+        root = request.root_path
         for kind in problem_types():
             if kind.uri == f"/problems/{slug}":
                 return _page(kind.title, _explanation(kind, _REMEDIES[slug]), root)
         raise NotFound
 
 
-def _asset(name: str, request: StrictRequest) -> Response[Any]:
-    if name not in _ASSETS:
-        raise NotFound
-    directory, media_type = _ASSETS[name]
-    return _file(_read(directory / name), media_type, request, "max-age=86400")
-
-
 def _file(
     content: bytes, media_type: str, request: StrictRequest, caching: str = "no-cache"
 ) -> Response[Any]:
-    """Content with a tag, compressed for whom takes that."""
+    """A response with an entity tag, compressed if the client accepts gzip."""
     accepted = request.fields.get(b"accept-encoding", b"")
     zipped = media_type != "image/png" and bool(
         re.search(rb"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", accepted)
@@ -162,11 +146,6 @@ def _file(
     if zipped:
         headers["Content-Encoding"] = "gzip"
     return Response(body, media_type=media_type, headers=headers)
-
-
-@lru_cache
-def _read(path: Path) -> bytes:
-    return path.read_bytes()
 
 
 @lru_cache(maxsize=16)
@@ -189,7 +168,7 @@ def _explanation(kind: type[Problem], remedy: str) -> str:
 
 
 def _page(title: str, content: str, root: str) -> Response[str]:
-    links = f'<p><a href="{root}/problems">All problems</a> · <a href="{root}/schema">Operations</a>'
+    links = f'<p><a href="{root}/problems">All problems</a> · <a href="{root}/schema">API documentation</a>'
     main = f"<main>\n<h1>{title}</h1>\n{content}{links}\n</main>"
     page = _HTML.format(title=title, path=f"{root}/schema", content=main)
     policy = "default-src 'none'; style-src 'self'; img-src 'self'"

@@ -1,4 +1,4 @@
-"""Health checks and metrics, for those who operate the service."""
+"""Health checks and metrics, for operators."""
 
 import asyncio
 from typing import Annotated, Literal
@@ -21,9 +21,9 @@ KNOWN = frozenset(migrations.known())
 WRITABLE = Statement("health/writable", str, repeatable=True)
 ROOM = Statement("health/room", int, repeatable=True)
 
-_NOBODY = UUID(int=0)  # which gen_random_uuid() never makes
+_NOBODY = UUID(int=0)  # no user has this id
 
-_PATIENCE = 2  # seconds; a probe that gets no answer takes the service for dead
+_PATIENCE = 2  # seconds; if it gets no answer, a probe takes the service for dead
 
 
 class Health(msgspec.Struct):
@@ -36,13 +36,13 @@ _WELL = Health("ok")
 
 
 class HealthController(Controller):
-    """Probes and metrics for those who operate the service."""
+    """Health checks and metrics, for operators."""
 
     tags = ["Monitoring"]
 
     @get("/health/live", summary="Check that the process serves")
     async def check_liveness(self) -> Health:
-        """Answers as long as the process serves, whatever the database does."""
+        """Answers 200 as long as the process serves, even without a database."""
         return _WELL
 
     @get(
@@ -51,9 +51,9 @@ class HealthController(Controller):
         raises=[SchemaBehind, Unavailable],
     )
     async def check_readiness(self, state: State) -> Health:
-        """Answers 200 if the database answers, takes writes and has the current schema, within 2 s.
+        """Answers 200 if the database answers, accepts writes and has the current schema.
 
-        A schema that is ahead is current too: the next version may already be on its way.
+        A newer schema is fine too: the next version of the service may be on its way.
         """
         try:
             async with asyncio.timeout(_PATIENCE):
@@ -66,7 +66,7 @@ class HealthController(Controller):
         except errors.UndefinedTable:
             applied = set()
         except errors.ReadOnlySqlTransaction as error:
-            raise Unavailable(detail="The database takes no writes.") from error
+            raise Unavailable(detail="The database does not accept writes.") from error
         except errors.DiskFull as error:
             raise Unavailable(detail="The database's disk is full.") from error
         except (psycopg.OperationalError, TimeoutError) as error:
@@ -79,7 +79,7 @@ class HealthController(Controller):
 
     @get("/metrics", summary="Read the metrics", media_type=MediaType.TEXT, raises=[Unavailable])
     async def get_metrics(self, state: State) -> Annotated[ASGIResponse, str]:
-        """The figures of all workers, in the text format of Prometheus."""
+        """The metrics of all workers, in the text format of Prometheus."""
         metrics: Metrics = state.metrics
         try:
             text = await metrics.text()

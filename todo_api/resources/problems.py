@@ -28,4 +28,4 @@ class IdempotencyKeyReused(Problem, status=422):
     """
 
 
-SHARED = (InvalidRequest, Unavailable, TimedOut)  # problems that every operation on a resource can have
+SHARED = (InvalidRequest, Unavailable, TimedOut)  # problems of every operation on a resource

@@ -1,4 +1,4 @@
-"""Users, and the two operations on them. Listing and deleting users is for the command line."""
+"""Users, and the two operations on them. Users are listed and deleted on the command line."""
 
 from typing import Annotated
 from uuid import UUID
@@ -22,7 +22,8 @@ Email = Annotated[
         f"^[{SOLID_BUT_AT}]+@[{SOLID_BUT_AT}]+$",
         min_length=3,
         max_length=320,
-        description="3 to 320 characters with one @ inside, no white space or control characters",
+        description="{min_length} to {max_length} characters with one @ inside, no white space or control "
+        "characters",
     ),
 ]
 
@@ -65,9 +66,9 @@ class UserController(Controller):
     async def create_user(
         self, data: JSONBody[UserCreation], request: ResourceRequest
     ) -> Annotated[Answer, User]:
-        """Create a user. An email can be used once, whatever its case. Takes no `Idempotency-Key`."""
+        """Create a user. Each email can be used once, whatever its case. There is no `Idempotency-Key`."""
         refuse_idempotency_key(
-            request.fields, "This takes no key. Repeat it without one: an email that exists is a 409."
+            request.fields, "Creating a user takes no key. Repeat it without one: the second user gets a 409."
         )
         user = await request.queries.fetch_one(ADD, email=data.email)
         assert user is not None  # an insert returns its row or raises

@@ -1,4 +1,4 @@
-"""The addresses that the service listens on, and the URL at which it is then reached."""
+"""Opens the sockets that the service listens on, and prints its URL."""
 
 import socket
 import sys
@@ -9,10 +9,10 @@ from ipaddress import ip_address
 
 _BACKLOG = 2048
 
-# Seconds after which Linux ends a connection whose client has not taken anything of what waits for it.
+# Seconds after which Linux closes a connection whose client reads nothing of what waits for it.
 STALL_LIMIT = 30
 
-# Where to go instead of an address that stands for all of a machine's.
+# Addresses that stand for all of a machine, and the one to use in the URL.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing is bound here
 
 
@@ -23,8 +23,8 @@ class ListenError(Exception):
 def listen(host: str, port: int) -> list[socket.socket]:
     """Listen on every address of ``host``, all with the same port; port 0 takes a free one.
 
-    ``localhost`` is 127.0.0.1 and ::1 where the system has both, and ``::`` takes IPv4 as well where the
-    system can. An IPv6 address may stand in brackets. Raises ListenError.
+    ``localhost`` means 127.0.0.1 and ::1 if the system has both, and ``::`` includes IPv4 if the system
+    supports that. An IPv6 address may stand in brackets. Raises ListenError.
     """
     try:
         return _listen(_bare(host), port)
@@ -34,7 +34,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
 
 def announce(host: str, listeners: Sequence[socket.socket], say: Callable[[str], None]) -> None:
-    """Say where the documentation is, and warn where others than this machine can reach it."""
+    """Print the URL of the documentation, and a warning if other machines can reach the service."""
     port = listeners[0].getsockname()[1]
     name = _LOOPBACK.get(_bare(host), _bare(host))
     say(f"Documentation: http://{f'[{name}]' if ':' in name else name}:{port}/schema")
@@ -51,7 +51,7 @@ def _listen(name: str, port: int) -> list[socket.socket]:
     listeners: list[socket.socket] = []
     absent: OSError | None = None
     with ExitStack() as opened:
-        # getaddrinfo() repeats an address for each of its names.
+        # getaddrinfo() lists an address once for each of its names.
         for address in dict.fromkeys(
             found[4] for found in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
         ):

@@ -1,4 +1,4 @@
-"""What the protocol checks in a head, and the response by which it refuses one."""
+"""Checks the head of a request, and builds the response that refuses one."""
 
 import re
 from http import HTTPStatus
@@ -20,10 +20,10 @@ def is_valid(version: str, method: bytes, headers: list[tuple[bytes, bytes]]) ->
     """Whether a head that the parser accepts is valid HTTP/1.1 or HTTP/1.0 for a server that is no proxy."""
     hosts = [value for name, value in headers if name == b"host"]
     if version == "1.1":  # RFC 9112, section 3.2
-        is_whole = len(hosts) == 1
+        is_framed = len(hosts) == 1
     else:  # RFC 9112, section 6.1
-        is_whole = version == "1.0" and b"transfer-encoding" not in dict(headers) and len(hosts) < 2
-    return is_whole and method != b"CONNECT" and all(map(_HOST.fullmatch, hosts))
+        is_framed = version == "1.0" and b"transfer-encoding" not in dict(headers) and len(hosts) < 2
+    return is_framed and method != b"CONNECT" and all(map(_HOST.fullmatch, hosts))
 
 
 def refusal(kind: type[Problem]) -> bytes:

@@ -1,7 +1,7 @@
-"""Runs the application under uvicorn, in one process or several, and limits how long they take to end.
+"""Runs the application under uvicorn, in one process or several.
 
-SIGTERM, SIGINT and SIGHUP (when the terminal closes, unless nohup ignores it) end the service within ten
-seconds, and requests under way are finished first. With several workers SIGUSR2 replaces them one by one.
+SIGTERM, SIGINT and SIGHUP (when the terminal closes, unless nohup ignores it) end the service after the
+requests under way, in bounded time. With several workers, SIGUSR2 replaces them one by one.
 """
 
 import gc
@@ -31,11 +31,11 @@ from todo_api.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# Seconds for what is in flight at SIGTERM. What waits for the database gives up sooner, so this cuts off only
-# clients that are still sending their request. The rest of STOP_LIMIT is for closing the pool's connections.
+# Seconds for the requests under way at SIGTERM. Those that wait for the database give up sooner, so this cuts
+# off only clients that are still sending. The rest of STOP_LIMIT is for closing the database connections.
 DRAIN_LIMIT = 6
-START_LIMIT = 30  # seconds in which a worker must answer its supervisor; its start may take long
-STOP_LIMIT = 9  # seconds until workers that have not ended are killed; process managers kill after ten
+START_LIMIT = 30  # seconds until a worker must answer its supervisor, its start included
+STOP_LIMIT = 8  # seconds until workers that have not ended are killed; Docker kills after ten
 
 
 class ServerError(Exception):
@@ -43,10 +43,11 @@ class ServerError(Exception):
 
 
 def run(settings: Settings, say: Callable[[str], None], *, reload: bool = False) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is in flight; with ``reload``, anew after each change.
+    """Serve until SIGTERM or SIGINT, then finish the requests under way.
 
-    The processes read their settings from the environment, so ``settings`` must be what it holds.
-    Raises ListenError if it cannot listen, and ServerError if a worker cannot start.
+    With ``reload``, restart when a file changes. Workers read their settings from the environment, so
+    ``settings`` must come from there too. Raises ListenError if it cannot listen, and ServerError if a worker
+    cannot start.
     """
     listeners = addresses.listen(settings.host, settings.port)
     config = uvicorn.Config(
@@ -57,11 +58,11 @@ def run(settings: Settings, say: Callable[[str], None], *, reload: bool = False)
         ws="none",  # there is nothing to upgrade to
         log_config=logs.config(settings.log_level),
         access_log=False,
-        proxy_headers=False,  # nothing here depends on the client's address or scheme
+        proxy_headers=False,  # nothing uses the client's address or scheme
         root_path=settings.root_path,
         timeout_keep_alive=settings.keep_alive,
         server_header=False,
-        date_header=False,  # the application's own is right to the second
+        date_header=False,  # the application sends its own, which is exact to the second
         timeout_graceful_shutdown=DRAIN_LIMIT,
         timeout_worker_healthcheck=START_LIMIT,
         reload=reload,
@@ -82,11 +83,11 @@ def run(settings: Settings, say: Callable[[str], None], *, reload: bool = False)
         supervisor = _Supervisor(config, listeners)
         supervisor.run()
         if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
-            raise ServerError("A worker could not start; what it logged says why.")
+            raise ServerError("A worker could not start. The log says why.")
 
 
 def application() -> Litestar:
-    """What each process serves. A worker also stops when its supervisor is gone, however that ended."""
+    """The application that each process serves. A worker also stops when its supervisor is gone."""
     if supervisor := parent_process():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor gets it as well, and sends SIGTERM
 
@@ -98,17 +99,17 @@ def application() -> Litestar:
     try:
         app = create_app()
     except Exception:
-        log.exception("The application could not be made")
-        sys.exit(STARTUP_FAILURE)  # by which a supervisor knows that it is no use to try again
-    # What is here will stay, and a request leaves no cycles: to look for some costs 3 % of the time, and
-    # 40 ms whenever it is through everything.
+        log.exception("The application could not be created")
+        sys.exit(STARTUP_FAILURE)  # tells the supervisor not to try again
+    # The objects made so far live on, and a request leaves no cycles. Searching for cycles would cost 3 % of
+    # the time, and 40 ms for each search through all objects.
     gc.set_threshold(50_000)
     gc.freeze()
     return app
 
 
 class _Supervisor(Multiprocess):
-    """uvicorn's supervisor, which waits for its workers for ever and does not say what ended one."""
+    """uvicorn's supervisor, which also limits how long workers take to end, and logs what ended one."""
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
         hang_up = signal.getsignal(signal.SIGHUP)
@@ -118,27 +119,24 @@ class _Supervisor(Multiprocess):
             signal.signal(number, self._stop)
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
-        """Have the workers finish, and kill those that do not; at once, whatever the main loop waits for."""
-        if not self.should_exit.is_set():
-            self.should_exit.set()
-            self._signal_workers(signal.SIGTERM)
-            for worker in self.processes:
-                with suppress(OSError):
-                    worker.child_conn.send(
-                        False
-                    )  # the main loop may await the answer of one that does not run
-            timer = Timer(STOP_LIMIT, self._signal_workers, [signal.SIGKILL])
-            timer.daemon = True
-            timer.start()
-
-    def _signal_workers(self, number: signal.Signals) -> None:
+        """Stop the workers now, whatever the main loop waits for, and kill those that do not end in time."""
+        if self.should_exit.is_set():
+            return
+        self.should_exit.set()
         for worker in self.processes:
-            if worker.pid and worker.exitcode is None:
-                with suppress(ProcessLookupError):
-                    os.kill(worker.pid, number)
+            worker.process.terminate()
+            with suppress(OSError):  # the main loop may be waiting for an answer that never comes
+                worker.child_conn.send(False)
+        timer = Timer(STOP_LIMIT, self._kill)
+        timer.daemon = True
+        timer.start()
+
+    def _kill(self) -> None:
+        for worker in self.processes:
+            worker.process.kill()
 
     def terminate_all(self) -> None:
-        """Have the workers finish, and new connections refused: a socket open here would let them hang."""
+        """Stop the workers, and close the sockets: on an open one, new connections would hang."""
         super().terminate_all()
         for listener in self.sockets:
             listener.close()
@@ -155,5 +153,5 @@ class _Supervisor(Multiprocess):
             log.error("Worker %s ended with %s; another one replaces it", worker.pid, cause)
 
     def handle_usr2(self) -> None:
-        """Replace one worker after the other; each goes when its successor serves."""
+        """Replace the workers one by one. Each stops when its successor serves."""
         self.restart_all()

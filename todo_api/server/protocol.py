@@ -1,14 +1,13 @@
 """uvicorn's HTTP/1.1 protocol with the checks and limits that it lacks.
 
-A request that fails one of them never reaches the application: there is no request yet, and the rest of
-the connection cannot be trusted, so it is answered here and the connection closed. Whatever can wait until
-there is a request, such as the size of its body, is the application's to refuse.
+A request that fails a check never reaches the application. It is answered here and its connection closed,
+since the rest of the connection cannot be trusted. The application checks what can wait for a complete head,
+such as the size of the body.
 
-The module overrides undocumented parts of uvicorn. pyproject.toml therefore pins uvicorn's minor version,
-and a test fails on any other than ``WRITTEN_FOR``. Delete the module once uvicorn ignores ``Upgrade``, checks
-``Host``, dates responses to the second, and limits the size of a head, the time a request may take to arrive,
-and the requests a client may pipeline. uvicorn's other implementation, h11, ignores ``Upgrade`` but lacks the
-rest and takes more time.
+The module overrides undocumented parts of uvicorn. So pyproject.toml pins uvicorn's minor version, and a test
+fails on any other than ``WRITTEN_FOR``. Delete the module once uvicorn ignores ``Upgrade``, checks ``Host``,
+and limits the size of a head, the time in which a request has to arrive, and the requests that a client may
+pipeline. uvicorn's other implementation, h11, ignores ``Upgrade``, but lacks the rest and is slower.
 """
 
 import logging
@@ -38,9 +37,9 @@ _HEAD_END = b"\r\n\r\n"
 
 
 class _Flow(FlowControl):
-    """Reads nothing more while something waits to be parsed."""
+    """Reads nothing more while data waits to be parsed."""
 
-    held = b""  # what was read and waits
+    held = b""  # read, but not parsed yet
 
     def resume_reading(self) -> None:
         if not self.held:
@@ -48,10 +47,10 @@ class _Flow(FlowControl):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Answers 431 to what is too large, 408 to what is too slow and 400 to what is malformed, as problems.
+    """Refuses a head that is too large (431), and requests that are too slow (408) or malformed (400).
 
-    A pipelined request is parsed only when the one before it has its response. Until then what has been
-    read of it waits unparsed, and nothing more is read.
+    A pipelined request is parsed only when the one before it has its response. Until then, the data read of
+    it waits, and no more is read.
     """
 
     flow: _Flow
@@ -67,12 +66,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._expect(ARRIVAL_LIMIT)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what was read, once the requests before it have their responses."""
+        """Parse the data, once the requests before it have their responses."""
         self.flow.held += data
         self._parse()
 
     def _parse(self) -> None:
-        """Parse in pieces that end where a head may end, so that one piece begins two requests at most."""
+        """Parse in pieces that end where a head may end, so one piece begins at most two requests."""
         data, start = self.flow.held, 0
         while start < len(data) and not self._has_unanswered() and not self.transport.is_closing():
             end = data.find(_HEAD_END, start) + len(_HEAD_END)
@@ -106,9 +105,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(BadRequest)
 
     def _parse_without_upgrade(self, rest: bytes) -> None:
-        """Ignore ``Upgrade`` (RFC 9110, section 7.8): parse the same head anew without it, then the rest.
+        """Ignore ``Upgrade`` (RFC 9110, section 7.8): parse the same head again without it, then the rest.
 
-        httptools drops the body of such a request and takes what follows for the next one.
+        httptools would take the body of such a request for the next request.
         """
         version = self.parser.get_http_version().encode()
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
@@ -122,9 +121,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start the request, unless its head is not valid.
 
-        White space around a header's value is no part of it (RFC 9110, section 5.5). The request gets a list
-        of its own, which the trailers are not added to: a receiver may merge one into the headers only where
-        it knows that this is safe (section 6.5.1).
+        White space around a header's value is no part of it (RFC 9110, section 5.5). The request gets its own
+        list of headers, so that trailers are not added: a receiver may merge one only if it knows that this
+        is safe (section 6.5.1).
         """
         version = self.parser.get_http_version()
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
@@ -144,40 +143,40 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Take the last byte of a request."""
+        """End the arrival of a request."""
         if not self._in_body:
             return  # _parse_without_upgrade follows
         self._arriving = self._in_body = False
         self._pending = 0
         self._expect(None)
         super().on_message_complete()
-        if self.cycle.response_complete:  # its body was not waited for
+        if self.cycle.response_complete:  # before its body was complete
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
 
     def on_response_complete(self) -> None:
-        """Parse what was held back until now."""
+        """Parse the data that had to wait."""
         super().on_response_complete()
         if self.flow.held:
             self._parse()
             self.flow.resume_reading()
 
     def shutdown(self) -> None:
-        """Close the connection after the response under way; do not wait long for an arriving request."""
+        """Close the connection after the response under way, and wait less for an arriving request."""
         super().shutdown()
         if self._deadline:
             self._expect(SHUTDOWN_ARRIVAL_LIMIT)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of everything."""
+        """Drop the deadline, and data and requests that wait."""
         self._expect(None)
         self.flow.held = b""
         self.pipeline.clear()
         super().connection_lost(exc)
 
     def _expect(self, seconds: float | None) -> None:
-        """Give the arriving request so much time to arrive."""
+        """Set the time in which the arriving request must be complete; None for no limit."""
         if self._deadline:
             self._deadline.cancel()
         self._deadline = self.loop.call_later(seconds, self._refuse, TooSlow) if seconds else None

@@ -1,4 +1,4 @@
-"""The seven operations on the tasks of a user. Each runs one statement that is scoped to the owner."""
+"""The operations on the tasks of a user. Every statement is scoped to that user."""
 
 from typing import Annotated, NoReturn
 
@@ -67,17 +67,18 @@ class TaskController(Controller):
     async def list_tasks(self, user_id: PathId, request: ResourceRequest) -> Annotated[Answer, list[Task]]:
         """List a page of tasks, newest first unless `sort` says otherwise.
 
-        If there are more, `Link` names the next page. Follow it as it is until a page has no `Link`. A page
-        can be shorter than `limit`, or empty, and still have one: a request looks at 10,000 tasks at most.
+        If there are more tasks, `Link` has the address of the next page. Follow it unchanged until a page has
+        no `Link`. A request looks at 10,000 tasks at most, so a page can be shorter than `limit`, or empty,
+        and still have a `Link`. A page costs the same at any depth.
 
-        Following `Link` shows each task that was there when the first page was read exactly once, unless it
-        is deleted meanwhile, or changed so that it no longer matches. A page costs the same at any depth.
+        Following `Link` shows each task that existed when you read the first page exactly once. Tasks that
+        are deleted meanwhile, or changed so that they no longer match, may be missing.
 
-        To poll for news, ask with `updated_since`, or with `sort=created_at` and `after`. A change becomes
-        visible up to some seconds after its `updated_at`, so go back each time: ask for what changed since 10
-        seconds before the newest `updated_at` that you know, or begin behind a task that is 10 seconds older
-        than the newest. Drop what you know already, by its `id` and `updated_at`. Deleted tasks are not
-        reported; list all tasks again to find out which are gone.
+        To poll for changes, use `updated_since`. To poll for new tasks, use `sort=created_at` and `after`. A
+        change can become visible some seconds after its `updated_at`, so overlap your requests: start 10
+        seconds before the newest `updated_at` that you have seen, or after a task that is 10 seconds older
+        than the newest. Drop what you have seen already, by `id` and `updated_at`. Deleted tasks are not
+        reported: list all tasks again to find out which are gone.
         """
         listing = read_query(request, Listing)
         conditions = read_preconditions(request.fields)
@@ -126,7 +127,10 @@ class TaskController(Controller):
         assert outcome is not None  # the statement returns its row or raises
         if not outcome.same_payload:
             raise IdempotencyKeyReused
-        return _created(request, outcome.task, idempotency_replayed="" if outcome.created else "true")
+        task = outcome.task
+        location = f"{request.root_path}/api/{task.user_id}/tasks/{task.id}"
+        replayed = "" if outcome.created else "true"
+        return _answer(task, status=201, location=location, idempotency_replayed=replayed)
 
     @get(
         "/{task_id:str}",
@@ -202,7 +206,7 @@ class TaskController(Controller):
 
     @delete("/{task_id:str}", summary="Delete a task", raises=_REFUSALS)
     async def delete_task(self, user_id: PathId, task_id: PathId, request: ResourceRequest) -> None:
-        """Delete a task. Deleting it again is a 404."""
+        """Delete a task. Deleting it again gets a 404."""
         conditions = read_preconditions(request.fields)
         deleted = await request.queries.fetch_one(
             DELETE, user_id=user_id, task_id=task_id, **version_parameters(conditions)
@@ -240,10 +244,5 @@ async def _refuse(queries: Queries, user_id: str, task_id: str, conditions: Prec
     raise PreconditionFailed
 
 
-def _answer(task: Task) -> Answer:
-    return Answer(encode(task), etag=task_tag(task.updated_at))
-
-
-def _created(request: ResourceRequest, task: Task, **more: str) -> Answer:
-    location = f"{request.root_path}/api/{task.user_id}/tasks/{task.id}"
-    return Answer(encode(task), status=201, location=location, etag=task_tag(task.updated_at), **more)
+def _answer(task: Task, *, status: int = 200, **headers: str) -> Answer:
+    return Answer(encode(task), status=status, etag=task_tag(task.updated_at), **headers)

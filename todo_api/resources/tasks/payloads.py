@@ -13,12 +13,13 @@ from todo_api.http.parameters import Id
 from todo_api.http.patterns import NO_NUL, SOLID, matching
 from todo_api.http.timestamps import Timestamp, with_microseconds
 
+_TITLE_LENGTH = 200
 Title = Annotated[
     str,
     matching(
-        rf"^[^{SOLID}\x00]*[{SOLID}]([^\x00]{{0,198}}[{SOLID}])?[^{SOLID}\x00]*$",
-        description="1 to 200 characters without U+0000, not counting white space at both ends; "
-        "that is Unicode's White_Space and U+001C to U+001F, and is removed",
+        rf"^[^{SOLID}\x00]*[{SOLID}]([^\x00]{{0,{_TITLE_LENGTH - 2}}}[{SOLID}])?[^{SOLID}\x00]*$",
+        description=f"1 to {_TITLE_LENGTH} characters without U+0000, not counting white space at both ends; "
+        "white space is Unicode's White_Space and U+001C to U+001F, and is removed",
     ),
 ]
 Description = (
@@ -27,12 +28,12 @@ Description = (
         matching(
             NO_NUL,
             max_length=1000,
-            description="At most 1000 characters without U+0000, or null; null clears it",
+            description="At most {max_length} characters without U+0000, or null; null clears it",
         ),
     ]
     | None
 )
-Ignored = Annotated[object, Meta(description="Ignored, so that a received task can be sent back")]
+Ignored = Annotated[object, Meta(description="Ignored, so you can send back a task as you received it")]
 
 
 class Task(msgspec.Struct, gc=False):
@@ -75,7 +76,7 @@ class TaskPatch(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class TaskReplacement(TaskPatch, forbid_unknown_fields=True, kw_only=True):
-    """The new content of a task. Without description or completed, these keep their values."""
+    """The new content of a task. `description` and `completed` keep their values if they are left out."""
 
     title: Title
 
@@ -90,12 +91,13 @@ class Listing(msgspec.Struct, frozen=True):
     """The query of a list."""
 
     limit: Annotated[
-        int, Meta(ge=1, le=1000, description="An integer from 1 to 1000; the greatest size of a page")
+        int,
+        Meta(ge=1, le=1000, description="An integer from 1 to 1000; the maximum number of tasks on a page"),
     ] = 100
     after: (
         Annotated[
             Id,
-            Meta(description="The id of a task; the page continues behind it, even if it was deleted"),
+            Meta(description="The id of a task; the page starts after it, even if it was deleted"),
         ]
         | None
     ) = None
@@ -109,7 +111,8 @@ class Listing(msgspec.Struct, frozen=True):
                 NO_NUL,
                 min_length=1,
                 max_length=200,
-                description="1 to 200 characters; lists only tasks that contain them, in any case",
+                description="{min_length} to {max_length} characters; lists only tasks with this text in "
+                "title or description, in upper or lower case",
             ),
         ]
         | None
@@ -133,7 +136,7 @@ class Listing(msgspec.Struct, frozen=True):
     ] = "-created_at"
 
     def query(self, after: UUID) -> str:
-        """The query string of the page that continues behind an id, with every other parameter kept."""
+        """The query string of the page that starts after an id, with every other parameter kept."""
         given = {
             name: value if isinstance(value, str) else msgspec.json.encode(value).decode().strip('"')
             for name, value in msgspec.structs.asdict(self).items()
@@ -143,7 +146,7 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 class Listed(msgspec.Struct, gc=False):
-    """A row of a list statement, whose header explains the flags."""
+    """A row of a list statement. The header of its file explains the flags."""
 
     task: Task
     matches: bool
@@ -162,16 +165,16 @@ def listed(
     stopped: bool,
 ) -> Listed:
     """Make a Listed of a row's columns."""
-    # Each column by name, which costs half of what unpacking them does: a list makes up to 1,001 of these.
+    # Named columns cost half as much as unpacked ones, and a list makes many rows.
     task = Task(id, user_id, title, description, completed, created_at, updated_at)
     return Listed(task, matches, stopped)
 
 
 def page(rows: Sequence[Listed], limit: int) -> tuple[list[Task], UUID | None]:
-    """The tasks of a page, and the id behind which the next page continues, or None if this is the last.
+    """The tasks of a page, and the id after which the next page starts, or None if this is the last page.
 
-    ``rows`` are the result of a list statement that was asked for one row more than ``limit``. A page that
-    is not the last may have fewer tasks than ``limit``, or none, if the statement stopped before it was full.
+    ``rows`` are the result of a list statement with one row more than ``limit``. If the statement stopped
+    early, a page that is not the last has fewer tasks than ``limit``, or none.
     """
     tasks = [row.task for row in rows[:limit] if row.matches]
     if not rows or not (len(rows) > limit or rows[-1].stopped):
@@ -180,7 +183,7 @@ def page(rows: Sequence[Listed], limit: int) -> tuple[list[Task], UUID | None]:
 
 
 class Created(msgspec.Struct, gc=False):
-    """A row of tasks/create, whose header explains the flags."""
+    """A row of tasks/create. The header of that file explains the flags."""
 
     task: Task
     created: bool

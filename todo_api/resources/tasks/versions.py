@@ -1,4 +1,4 @@
-"""What requests say about a task: its version, whether it is completed, and whether they are repeated."""
+"""Versions of tasks for conditional requests, the toggle, and the digests behind Idempotency-Key."""
 
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -10,7 +10,7 @@ from todo_api.http.preconditions import Condition, Preconditions
 from todo_api.http.timestamps import encode, with_microseconds
 from todo_api.resources.tasks.payloads import Completion, TaskCreation
 
-# Always part of the digest, even with their defaults: digests that are stored already were made so.
+# Part of the digest even with their default values, as in the digests that are stored already.
 _ALWAYS = ("title", "description", "completed")
 
 
@@ -48,18 +48,18 @@ def completion(data: Completion | None, fields: Fields) -> bool | None:
     if data is None:
         refuse_idempotency_key(
             fields,
-            'The toggle takes no key. Send {"completed": true} or {"completed": false} to set it safely.',
+            'A toggle takes no key. Send {"completed": true} or {"completed": false} to set it safely.',
         )
         return None
     return data.completed
 
 
 def idempotency_digest(task: TaskCreation) -> bytes:
-    """SHA-256 of what a request to create a task says, however it says it. The title must be trimmed.
+    """SHA-256 of a new task: the same for every payload that means the same. The title must be trimmed.
 
-    It is taken of JSON: ``_ALWAYS``, then the other fields by name, each only if it differs from its default.
-    So the digests of earlier requests stay as they are when a release adds an optional field. What must never
-    change is a field's name, its default, and how its value is written as JSON.
+    It covers JSON with the fields in ``_ALWAYS``, then the other fields by name if they differ from their
+    defaults. So a release that adds an optional field does not change the digests of earlier requests. Never
+    change the name of a field, its default, or how its value is written as JSON.
     """
     given, defaults = asdict(task), asdict(type(task)(task.title))
     names = [*_ALWAYS, *sorted(name for name in given.keys() - _ALWAYS if given[name] != defaults[name])]
