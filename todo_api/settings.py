@@ -17,9 +17,6 @@ from psycopg.conninfo import conninfo_to_dict
 
 from todo_api import OperatorError
 
-Port = Annotated[int, Meta(ge=0, le=65535)]
-Count = Annotated[int, Meta(ge=1, le=1000)]
-
 _NO_HOME = Path("~")
 _SWITCH = {"on": "true", "off": "false"}
 
@@ -42,12 +39,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     migrations_database_url: str | None = None
     data_dir: Path = msgspec.field(default_factory=_data_dir)
     host: str = "127.0.0.1"
-    port: Port = 8000
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     root_path: str = ""
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
     keep_alive: Annotated[int, Meta(ge=1, le=3600)] = 75
     pool_min_size: Annotated[int, Meta(ge=0, le=1000)] = 2
-    pool_max_size: Count = 10
+    pool_max_size: Annotated[int, Meta(ge=1, le=1000)] = 10
     prepare_statements: bool = True
     pool_timeout: Annotated[float, Meta(gt=0, le=300)] = 5.0
     statement_timeout: Annotated[float, Meta(ge=0, le=300)] = 4.0

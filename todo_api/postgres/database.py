@@ -87,7 +87,7 @@ class Database:
             start = self._connections.time()
             try:
                 return await self._attempt(statement, parameters, start, movable=statement.repeatable)
-            except ReadOnlySqlTransaction:  # this is no longer the primary: look for it anew
+            except ReadOnlySqlTransaction:  # no longer the primary: the next connection finds the new one
                 self._connections.drain()
                 raise
             except OperationalError as error:

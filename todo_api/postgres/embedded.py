@@ -126,7 +126,7 @@ def _prepared(data: Path, log: IO[str]) -> Path:
     major = version.partition(".")[0]
     if not data.exists():
         _initialise(data, programs / "initdb", log)
-    _refuse_a_careless_copy(data)
+    _refuse_wrong_owner(data)
     if (found := (data / "PG_VERSION").read_text().strip()) != major:
         raise EmbeddedError(
             f"The data in {data} were made by PostgreSQL {found}, and this is {major}: install "
@@ -135,7 +135,7 @@ def _prepared(data: Path, log: IO[str]) -> Path:
     return programs
 
 
-def _refuse_a_careless_copy(data: Path) -> None:
+def _refuse_wrong_owner(data: Path) -> None:
     """Refuse data with a wrong owner or mode. PostgreSQL's own error does not say what to do."""
     owner = data.stat().st_uid
     other = owner == 0 if wheel.is_root() else owner != os.geteuid()

@@ -121,7 +121,7 @@ def _refuse_edited(migrations: MigrationList, digests: dict[str, str]) -> None:
         if digests.get(migration.id, digest := _digest(migration)) != digest:
             raise MigrationError(
                 f"{Path(migration.path).name} has changed since it was applied here: "
-                "restore it, and put the change into a migration of its own."
+                "restore it, and put the change into a new migration."
             )
 
 
