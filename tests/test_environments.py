@@ -192,12 +192,12 @@ TABLE: dict[str, str | list[str]] = {
     ],
     "no_database": 'database "no_such_database" does not exist',
     "no_server": "No such file or directory",
-    "no_name": "The name of the database's host is not one that can be looked up",
+    "no_name": "The name of the database's host cannot be looked up",
     "wrong_options": 'unrecognized configuration parameter "no_such_setting"',
     "no_extra": NO_EXTRA,
     "no_data_directory": "PostgreSQL cannot run in .*Not a directory",
     "no_home": [*[WORKS] * 3, "There is no user bob", *[WORKS] * 5],
-    "no_home_and_no_database": "DATA_DIR must be set, or DATABASE_URL, where there is no home directory",
+    "no_home_and_no_database": "There is no home directory: set DATA_DIR or DATABASE_URL",
     "no_temporary_directory": [
         "No usable temporary directory found in .*",
         *[WORKS] * 2,
@@ -270,7 +270,7 @@ def test_a_terminal_that_lacks_a_letter_is_told_of(
     monkeypatch.setattr(sys, "stdout", TextIOWrapper(BytesIO(), "latin-1"))
     with pytest.raises(SystemExit):
         main()
-    assert "Error: The output is to be in latin-1, which lacks a letter" in capsys.readouterr().err
+    assert "Error: The output's encoding, latin-1, lacks a letter" in capsys.readouterr().err
 
 
 def test_a_copy_of_the_data_that_lost_its_owner_is_refused(tmp_path: Path) -> None:

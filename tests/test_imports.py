@@ -38,7 +38,9 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("todo_api."):
             found.add(str(node.module).removeprefix("todo_api."))
         elif isinstance(node, ast.ImportFrom) and node.module == "todo_api":
-            found |= {alias.name for alias in node.names if alias.name not in ("VERSION", "folder")}
+            found |= {
+                alias.name for alias in node.names if alias.name not in ("VERSION", "OperatorError", "folder")
+            }
     return found
 
 

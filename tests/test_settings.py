@@ -174,7 +174,7 @@ def test_a_name_that_is_no_setting_is_a_warning(name: str, hint: str, tmp_path: 
     file = tmp_path / ".env"
     file.write_text(f"PORT=8001\n{name}=s3cret\n")
     found = settings.read({}, file)
-    assert [f"{file} line 2: {name} is no setting and has no effect{hint}"] == found.warnings
+    assert [f"{file} line 2: {name} is not a setting and has no effect{hint}"] == found.warnings
     assert [] == found.faults
 
 

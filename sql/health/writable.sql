@@ -1,7 +1,7 @@
--- Returns no row, and fails with SQLSTATE 25006 where the database takes no writes: on a standby, or with
--- default_transaction_read_only. Writes nothing itself.
+-- Returns no row, and fails with SQLSTATE 25006 if the database takes no writes: on a standby, or with
+-- default_transaction_read_only. Writes nothing.
 --
---   user_id  whose tasks to lock: the id of nobody
+--   user_id  an id that no user has, so that nothing is locked
 --
 -- Served by tasks_pkey (user_id, id).
 select id

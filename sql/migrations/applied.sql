@@ -1,4 +1,4 @@
--- The migrations that are applied, oldest first. yoyo keeps them; the table is missing before the first.
+-- Returns the applied migrations, oldest first. The table is yoyo's, and does not exist before the first one.
 select
     migration_id,
     applied_at_utc

@@ -1,5 +1,5 @@
--- What the file of each applied migration held when it was applied, as its SHA-256 in hexadecimal.
--- For `todo-api migrate` only, which writes it into yoyo's log.
+-- Returns the SHA-256, in hexadecimal, of each applied migration's file as it was when it was applied.
+-- `todo-api migrate` writes it into yoyo's log, and is the only one to read it.
 select distinct on (applied.migration_id)
     applied.migration_id,
     log.comment as digest

@@ -1,7 +1,7 @@
--- Which of these names something in the schema of new tables has already, and what that is.
+-- Returns which of these names are taken in the schema that new tables go to, and by what kind of relation.
 -- For `todo-api migrate` only.
 --
---   names  those of the relations that are to be created
+--   names  the relations that are to be created
 select
     oid::regclass::text as relation_name,
     case relkind

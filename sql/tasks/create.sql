@@ -1,16 +1,16 @@
--- Creates a task, or returns the task that an earlier request with the same key created.
+-- Creates a task and returns it, or returns the task that an earlier request with the same key created.
 --
---   user_id             whose task
+--   user_id             owner
 --   title               1 to 200 characters, trimmed
 --   description         at most 1000 characters, or null
 --   completed           whether it is completed already
 --   idempotency_key     the client's name for the request; null always creates
 --   idempotency_digest  SHA-256 of the request's payload; null if the key is
 --
--- `created` is true for a new task. `same_payload` is false if the earlier request had another payload; nothing
--- is changed then. A row that was just inserted is locked by nobody, hence xmax = 0. The update on conflict
--- writes what is there already; it is needed to return the earlier row. Equal requests at the same time wait for
--- one another on tasks_idempotency_key, so exactly one of them creates.
+-- `created` is true for a new task. xmax is 0 only in a row that was just inserted. `same_payload` is false if the
+-- earlier request had another payload. An earlier task is not changed: the update writes the same key again, because
+-- only an update can return that row. Requests with one key at the same time wait for each other on
+-- tasks_idempotency_key, so exactly one of them creates.
 -- A user who does not exist violates tasks_user_id_fkey.
 insert into tasks (user_id, title, description, completed, idempotency_key, idempotency_digest)
 values (

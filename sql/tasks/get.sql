@@ -1,7 +1,7 @@
--- One task of a user, or no row.
+-- Returns a task, or no row if there is no such task.
 --
---   user_id  whose task
---   task_id  which one
+--   user_id  owner
+--   task_id  task
 --
 -- Served by tasks_pkey (user_id, id).
 select

@@ -1,18 +1,18 @@
--- One page of a user's tasks, newest first. Looks at 10,000 of them at most, so a page may end before it is full.
+-- Returns a page of a user's tasks, newest first. Looks at 10,000 tasks at most, so a page may be short.
 --
---   user_id        whose tasks
---   after          continue behind the task with this id, which need not exist; null starts with the newest
+--   user_id        owner
+--   after          continue after the task with this id, which need not exist; null starts with the newest
 --   completed      true or false: only tasks that are or are not completed; null for both
 --   q              only tasks with this text in title or description, in any case; null for all
 --   updated_since  only tasks changed at this time or later; null for all
---   page_size      how many rows at most
+--   page_size      return at most so many rows
 --
--- `matches` tells whether the task passes the filters. `stopped` is true for the 10,000th task that was looked
--- at, if there are more behind it. That row is returned even if it does not match: the next page continues
--- behind it. Every other row matches.
+-- `matches` says whether the task passes the filters. `stopped` is true for the 10,000th task that was looked at,
+-- if there are more after it. That row is returned even if it does not match, because the next page continues
+-- after it. Every other row matches.
 --
--- tasks_pkey (user_id, id) serves the owner and the order. Rows are read in that order, one by one, until the
--- page is full, so the cost depends neither on the number of tasks nor on the depth of the page.
+-- Served by tasks_pkey (user_id, id), in order. Rows are read one by one until the page is full, so the cost
+-- depends neither on the number of tasks nor on the depth of the page.
 select
     id,
     user_id,

@@ -3,15 +3,15 @@
 --   user_id           owner
 --   task_id           task
 --   title             1 to 200 characters, trimmed; null keeps it
---   keep_description  true keeps the description, whatever the next parameter is
+--   keep_description  true keeps the description and ignores the next parameter
 --   description       at most 1000 characters, or null to clear it
 --   completed         new value; null keeps it
 --   if_match          change only if updated_at is one of these; null for any
 --   if_none_match     change only if updated_at is none of these; null for any
 --
 -- updated_at is the entity tag, so it grows with each change, even if the clock stands still or steps back.
--- The conversion to UTC makes the sum immutable; Citus refuses the plain timestamptz + interval here.
--- It stops at the last moment that the table takes, which only a row inserted by hand can have.
+-- Citus requires an immutable expression here. timestamptz + interval is not, hence the conversion to UTC and back.
+-- least() keeps to the last time that the table allows, which only a row inserted by hand can reach.
 -- Served by tasks_pkey (user_id, id).
 update tasks set
     title = coalesce(%(title)s, title),

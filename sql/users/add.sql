@@ -1,6 +1,6 @@
 -- Adds a user and returns the row.
 --
---   email  as it was typed; taken where another user has it, in whatever case
+--   email  kept as typed; taken if another user has it in any case of its letters
 --
 -- A taken address violates users_email_key.
 insert into users (email)

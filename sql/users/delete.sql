@@ -1,8 +1,8 @@
--- Deletes a user, and with them their tasks, and returns the row, or no row where there is no such user.
+-- Deletes a user and all their tasks. Returns the user, or no row if there is no such user.
 --
---   user_id  which user
+--   user_id  user
 --
--- Served by users_pkey; the cascade by the first column of tasks_pkey.
+-- Served by users_pkey. The cascade is served by the first column of tasks_pkey.
 delete from users
 where id = %(user_id)s
 returning

@@ -1,6 +1,6 @@
--- The user with an address, or no row.
+-- Returns the user with an email, or no row.
 --
---   email  in whatever case
+--   email  in any case of its letters
 --
 -- Served by users_email_key.
 select

@@ -1,6 +1,6 @@
--- One user, or no row.
+-- Returns a user, or no row.
 --
---   user_id  which user
+--   user_id  user
 --
 -- Served by users_pkey.
 select

@@ -1,4 +1,4 @@
--- Every user, oldest first. For the operator's command line only.
+-- Returns every user, oldest first. For the operator's command line only.
 --
 -- Reads the whole table.
 select

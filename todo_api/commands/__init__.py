@@ -8,34 +8,26 @@ import click
 
 from todo_api import VERSION
 
-# Each command and its module, in the order of --help.
-_MODULES = {
-    "serve": "serve",
-    "migrate": "migrations",
-    "rollback": "migrations",
-    "migrations": "migrations",
-    "users": "users",
-    "explain": "explain",
-    "pg": "pg",
-    "settings": "settings",
-    "openapi": "openapi",
-}
+# The commands, in the order of --help. Each is in the module of its name, but for two in migrations.py.
+_COMMANDS = ("serve", "migrate", "rollback", "migrations", "users", "explain", "pg", "settings", "openapi")
+_MODULES = {"migrate": "migrations", "rollback": "migrations"}
 
 
 class _Commands(click.Group):
-    """Imports a command when it is needed: --version would otherwise take as long as the start of serve."""
+    """Imports a command when it runs. With all of them imported, --version would take as long as serve."""
 
     def list_commands(self, _: click.Context) -> list[str]:
-        return list(_MODULES)
+        return list(_COMMANDS)
 
     def get_command(self, _: click.Context, name: str) -> click.Command | None:
-        if name not in _MODULES:
+        if name not in _COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"todo_api.commands.{_MODULES[name]}"), name)
+        module = import_module(f"todo_api.commands.{_MODULES.get(name, name)}")
+        command: click.Command = getattr(module, name)
         return command
 
     def format_epilog(self, _: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the variables, their defaults and what they take, and say how to have the shell complete."""
+        """List the variables with their defaults and allowed values, and show how to turn on completion."""
         with formatter.section("Variables"):
             formatter.write_dl(list(import_module("todo_api.commands.settings").described().items()))
         with formatter.section("Completion in bash (zsh and fish likewise)"):
@@ -54,14 +46,15 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line. What the operator or the surroundings got wrong ends in one sentence."""
-    # Without a handler, SIGTERM does nothing to a container's first process. This one cancels the statement.
+    """Run the command line. An error that is not our defect ends it with one sentence."""
+    # A container's first process ignores SIGTERM unless it has a handler. This one also cancels the
+    # statement.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        "".join(sys.argv).encode()
+        "".join(sys.argv).encode()  # raises if an argument is not UTF-8
         cli()
     except Exception as error:
-        from todo_api.commands.errors import sentence  # which imports what any command does
+        from todo_api.commands.errors import sentence  # imported late, for --version
         from todo_api.settings import SettingsError
 
         text = sentence(error)

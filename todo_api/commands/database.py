@@ -1,4 +1,4 @@
-"""Which database a command works on. It is named on standard error before anything is done there."""
+"""Opens the database that a command works on, after naming it on standard error."""
 
 import os
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ from todo_api.settings import Settings
 
 
 def say(sentence: str) -> None:
-    """Print on standard error; standard output is for what a command is asked for."""
+    """Print on standard error. Standard output is for the command's result."""
     click.echo(sentence, err=True)
 
 
 def configured() -> Settings:
-    """Return the settings, after warnings about those that have no effect.
+    """Return the settings, after printing the warnings about them.
 
-    ``PG*`` variables, which complete DATABASE_URL, are none of the embedded database's: they are removed.
+    ``PG*`` variables complete DATABASE_URL. The embedded database must not get them, so they are removed.
     """
     found = settings.read()
     for warning in found.warnings:
@@ -35,7 +35,7 @@ def configured() -> Settings:
 
 @contextmanager
 def migrations_database() -> Iterator[str]:
-    """Yield the URL of the database to migrate, once it takes connections."""
+    """Yield the URL of the database to migrate, once it accepts connections."""
     configuration = configured()
     with database(configuration, configuration.migrations_database_url) as url:
         startup.wait_for_database(url, configuration.start_timeout, say)
@@ -51,9 +51,10 @@ def connection(purpose: str) -> Iterator[psycopg.Connection]:
 
 @contextmanager
 def database(configuration: Settings, url: str | None = None, *, exclusive: bool = False) -> Iterator[str]:
-    """Yield ``url``, or that of the configured or the embedded database, which runs as long as needed.
+    """Yield ``url``, or else DATABASE_URL, or else the URL of the embedded database.
 
-    Where ``serve`` is running the embedded one already, it is shared, unless it is to be ``exclusive``.
+    The embedded one is shared with a ``serve`` that already runs it, unless ``exclusive`` is true. Otherwise
+    it is started, and stopped at the end.
     """
     if url := url or configuration.database_url:
         say(f"Database: {describe(url)}")
@@ -61,7 +62,7 @@ def database(configuration: Settings, url: str | None = None, *, exclusive: bool
         return
     if configuration.migrations_database_url:
         raise click.ClickException("MIGRATIONS_DATABASE_URL is set and DATABASE_URL is not: set both.")
-    wheel.require()
+    wheel.distribution()  # raises if it is not installed
     say(f"Database: embedded, data in {configuration.data_dir}")
     if not exclusive and (url := embedded.address(configuration.data_dir)):
         yield url

@@ -21,9 +21,9 @@ from todo_api.postgres.conninfo import connect, variables
 def pg(program: str, arguments: tuple[str, ...]) -> None:
     """Run a program of PostgreSQL on the service's database.
 
-    Uses MIGRATIONS_DATABASE_URL where it is set. The program is of the server's
-    version, or newer if there is none. ARGUMENTS are its own; pg_restore
-    restores into the database unless they name a file to write.
+    Uses MIGRATIONS_DATABASE_URL if it is set. Takes the program of the server's
+    version, or the next newer one. ARGUMENTS are passed on. pg_restore restores
+    into the database, unless they ask for a file or a list.
     """
     configuration = configured()
     with database(configuration, configuration.migrations_database_url) as url:
@@ -31,21 +31,21 @@ def pg(program: str, arguments: tuple[str, ...]) -> None:
             major, name = connection.info.server_version // 10000, connection.info.dbname
         if program == "pg_restore" and not any(re.match("-f|--file|-l|--list", each) for each in arguments):
             arguments = (f"--dbname={name}", *arguments)
-        signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the program, which cancels a statement
+        signal.signal(signal.SIGINT, lambda *_: None)  # psql itself handles Ctrl-C: it cancels the statement
         command = [_program(program, major), *arguments]
         status = subprocess.run(command, env=os.environ | variables(url), check=False).returncode
     sys.exit(status if status >= 0 else 128 - status)
 
 
 def _program(name: str, major: int) -> str:
-    """The path of the program of the server's version or the next newer one: an older one refuses to work."""
+    """The path of the program in the server's version or the next newer one. Older ones refuse to work."""
     places = [f"/usr/lib/postgresql/{major}/bin", *os.get_exec_path()]
     with suppress(wheel.EmbeddedError):
         places.append(str(wheel.find()[1]))
     found: dict[int, str] = {}
     for path in filter(None, (which(name, path=place) for place in places)):
-        said = subprocess.run([path, "--version"], capture_output=True, check=False, text=True).stdout
-        if version := re.search(r"\d+", said):
+        printed = subprocess.run([path, "--version"], capture_output=True, check=False, text=True).stdout
+        if version := re.search(r"\d+", printed):
             found.setdefault(int(version[0]), path)
     suitable = [version for version in found if version >= major]
     if not suitable:

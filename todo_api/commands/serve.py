@@ -2,10 +2,10 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import Any
 
 import click
@@ -17,14 +17,14 @@ from todo_api.postgres.conninfo import describe
 from todo_api.server import processes
 from todo_api.settings import FIELDS
 
-# Linux keeps these files in memory: no full disk and no cleaning of old files reaches the metrics there.
+# Linux keeps this directory in memory, so neither a full disk nor a cleaner of old files harms the metrics.
 MEMORY = "/dev/shm"
 
 Command = Callable[..., Any]
 
 
 def _setting(variable: str, help: str) -> Callable[[Command], Command]:
-    """An option that stands for a variable, and wins over it."""
+    """An option that sets a variable and wins over it."""
     text = f"{help}  [env var: {variable}; default: {FIELDS[variable].default}]"
     return click.option(f"--{variable.lower()}", help=text)
 
@@ -35,7 +35,7 @@ def _setting(variable: str, help: str) -> Callable[[Command], Command]:
 @_setting("WORKERS", "Processes that serve.")
 @click.option("--migrate", "migrate_first", is_flag=True, help="Apply pending migrations first.")
 @click.option(
-    "--reload", is_flag=True, help="For development: start anew, with one worker, when a file changes."
+    "--reload", is_flag=True, help="For development: restart, with one worker, when a file changes."
 )
 def serve(host: str | None, port: str | None, workers: str | None, migrate_first: bool, reload: bool) -> None:
     """Serve the API until SIGTERM or Ctrl-C.
@@ -43,13 +43,14 @@ def serve(host: str | None, port: str | None, workers: str | None, migrate_first
     Does not start while migrations are pending. With --migrate, or on an
     embedded PostgreSQL, it applies them.
     """
-    # The workers are processes of their own, which read the environment.
+    # The workers are separate processes and read the environment.
     given = {"HOST": host, "PORT": port, "WORKERS": workers}
     os.environ.update({name: value for name, value in given.items() if value is not None})
     configuration = configured()
     migrations_url = configuration.migrations_database_url
+    # uvicorn finishes the requests under way at SIGTERM, and then sends itself the signal again.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with (
-        _stopping_cleanly(),
         database(configuration, exclusive=True) as url,
         _shared_metrics(configuration.workers),
     ):
@@ -69,7 +70,7 @@ def serve(host: str | None, port: str | None, workers: str | None, migrate_first
 
 @contextmanager
 def _shared_metrics(workers: int) -> Iterator[None]:
-    """Where workers keep their metrics, so that each of them can report those of all."""
+    """Give several workers a directory for their metrics, so that any of them can report those of all."""
     if workers == 1:
         yield
         return
@@ -77,17 +78,3 @@ def _shared_metrics(workers: int) -> Iterator[None]:
     with TemporaryDirectory(prefix="todo-api-metrics-", dir=place) as directory:
         os.environ[SHARED] = directory
         yield
-
-
-@contextmanager
-def _stopping_cleanly() -> Iterator[None]:
-    """Exit with 0 on SIGTERM. uvicorn sends itself the signal again once it has drained."""
-
-    def leave(_signal: int, _frame: FrameType | None) -> None:
-        raise SystemExit(0)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -9,10 +9,10 @@ from todo_api.settings import FIELDS, Settings, allowed, read
 
 @click.command()
 def settings() -> None:
-    """Show every setting and where it comes from.
+    """Show every setting, where it comes from, its default and what it takes.
 
-    The environment wins over .env in the current directory. Shows the default
-    and what a setting takes, too, and no password.
+    The environment wins over .env in the current directory. No password is
+    shown.
     """
     found = read()
     about = described()
@@ -32,7 +32,7 @@ def settings() -> None:
 
 
 def described() -> dict[str, str]:
-    """The default of each variable, and what it takes where its type says so."""
+    """The default of each variable, and the allowed values if its type limits them."""
     return {
         variable: "; ".join(filter(None, [f"default: {_default(field.name)}", allowed(field)]))
         for variable, field in FIELDS.items()
@@ -44,7 +44,7 @@ def _default(name: str) -> str:
 
 
 def _shown(value: object) -> str:
-    """Write a value as a variable holds it."""
+    """A value as it is written in the environment."""
     match value:
         case None | () | "":
             return "none"

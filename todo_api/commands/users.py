@@ -39,11 +39,11 @@ def add(email: str) -> None:
 
 
 @users.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="Print each user as JSON, one on a line.")
-@click.option("--limit", type=click.IntRange(min=1), help="Print so many users at most.  [default: all]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option("--limit", type=click.IntRange(min=1), help="Print at most this many users.  [default: all]")
 def list_(as_json: bool, limit: int | None) -> None:
     """Print the id, the creation time and the email of users, oldest first."""
-    # A cursor of the server keeps no more than a page here, however many users there are.
+    # With a server-side cursor only one page is in memory at a time.
     with connection("users") as opened, opened.transaction(), opened.cursor("users") as cursor:
         cursor.itersize = _PAGE
         cursor.execute(LIST.text)

@@ -16,19 +16,19 @@ log = logging.getLogger(__name__)
 
 Pool = AsyncNullConnectionPool[AsyncConnection[Any]]
 
-# Seconds after which a connection whose oldest statement has no answer takes no more, while there are others:
-# the oldest may wait for a lock, and what is sent after it would wait with it.
+# A connection whose oldest statement has waited so many seconds for its answer gets no more statements, as
+# long as there are others. The oldest may wait for a lock, and what is sent after it would wait as well.
 _STALLED = 0.05
 
 _PAUSE = 0.2  # seconds between two attempts to connect
 
 
 def _ignore(_: Pipeline) -> None:
-    """A session that ends others is closed by whoever opened it."""
+    """The callback of the session that ends another one. Whoever opened that session closes it."""
 
 
 class _Terminate:
-    """Ends a session of this process. Behind a pooler it finds none: the process id is the pooler's."""
+    """Ends a session of this process. Behind a pooler it finds none, since the id is the pooler's own."""
 
     name = "terminate"
     positional = (
@@ -40,13 +40,13 @@ class _Terminate:
 class Connections:
     """Up to ``size`` connections in pipeline mode, opened when there are statements for them.
 
-    A connection whose oldest statement waits, for a lock say, does not count: another one takes its place if
-    the pool's limit allows it, and what may run twice moves there.
+    A connection whose oldest statement waits, for a lock say, does not count. Another connection replaces it,
+    if the pool's limit allows one, and repeatable statements move there.
 
     A connection that breaks is forgotten, and the next statement opens another. So an idle service never
-    wakes a database that suspends itself. The pool opens, counts and limits the connections; it keeps none.
-    At most ``max_queue`` statements wait at a time. A session that does not answer in time has
-    ``reaction`` seconds to end when it is terminated.
+    wakes a database that suspends itself. The pool opens, counts and limits the connections, and keeps none
+    idle. At most ``max_queue`` statements wait at a time. A session that does not answer in time is
+    terminated, and has ``reaction`` seconds to end.
     """
 
     def __init__(self, pool: Pool, size: int, *, max_queue: int, reaction: float) -> None:
@@ -62,9 +62,9 @@ class Connections:
 
     @asynccontextmanager
     async def opened(self, count: int) -> AsyncIterator[None]:
-        """Begin to open ``count`` connections, without waiting for a database, which may come later.
+        """Begin to open ``count`` connections. Does not wait for them: the database may come later.
 
-        At the end, refuse new statements, wait for the answers to those that were sent, and close.
+        At the end, refuse new statements, wait for the answers that are due, and close.
         """
         self._loop = asyncio.get_running_loop()
         await self._pool.open()
@@ -76,11 +76,11 @@ class Connections:
             await self._close()
 
     def time(self) -> float:
-        """The time by the event loop's clock, in seconds. To look up the running loop is a system call."""
+        """The event loop's time in seconds. Looking up the running loop each time would be a system call."""
         return self._loop.time()
 
     def least_busy(self) -> Pipeline | None:
-        """The best connection for a statement that is sent at once, or None if there is none yet.
+        """The connection with the fewest unanswered statements, rather one that is not stalled, or None.
 
         Raises TooManyRequests, and PoolClosed after the end.
         """
@@ -116,12 +116,12 @@ class Connections:
         return pipeline
 
     def check(self) -> None:
-        """Look for connections that were cut and not noticed yet, as where one breaks others may have."""
+        """Notice other connections that broke: where one is cut, more may be."""
         for pipeline in tuple(self._pipelines):
             pipeline.read()
 
     def drain(self) -> None:
-        """Send nothing more over the present connections. Each closes with its last answer."""
+        """Send nothing more over the present connections. Each closes after its last answer."""
         for pipeline in tuple(self._pipelines):
             pipeline.drain()
 
@@ -138,7 +138,7 @@ class Connections:
         if self._opening:
             self._opening.cancel()
             await asyncio.wait([self._opening])
-            self._opening = None  # its traceback would keep the socket of a connection in the making
+            self._opening = None  # its traceback would keep a half-open connection's socket
         self.drain()
         if owed := [answer for pipeline in self._pipelines for answer, *_ in pipeline.unanswered]:
             await asyncio.wait(owed)  # their deadlines bound it
@@ -147,9 +147,9 @@ class Connections:
         await self._pool.close()
 
     async def _connect(self, count: int) -> None:
-        """Open ``count`` more connections. Try again for as long as statements wait for the first one."""
+        """Open ``count`` more connections. Try again as long as statements wait for one."""
         while True:
-            if self._returning:  # the pool counts each until it is back
+            if self._returning:  # the pool counts them until they are returned
                 await asyncio.wait(self._returning)
             try:
                 if len(self._pipelines) >= self._pool.max_size:
@@ -183,7 +183,7 @@ class Connections:
             self._opening = asyncio.create_task(self._connect(1))
 
     def _relieve(self, stuck: Pipeline) -> None:
-        """Move what waits behind a statement that takes long, once there is a connection without one."""
+        """Move what waits behind a slow statement, once there is a connection without one."""
         stalled_before = self.time() - _STALLED
         for pipeline in self._pipelines:
             waits = pipeline.unanswered and pipeline.head_since < stalled_before
@@ -206,9 +206,9 @@ class Connections:
     async def _end_session(self, pipeline: Pipeline) -> None:
         """Have the server end a session with an overdue answer, then close the connection in any case.
 
-        What the server has not answered when the session ends had no effect. To hang up is not enough: the
-        server may have read a statement, and begin it later. Where the server does not react, or a pooler
-        stands between, the running statement is cancelled.
+        What the server has not answered when its session ends had no effect. Closing alone is not enough: the
+        server may have read a statement already, and begin it later. If the server does not react, or a
+        pooler is in between, the running statement is cancelled.
         """
         with suppress(Error, OSError, TimeoutError):
             async with asyncio.timeout(self._reaction):
@@ -225,7 +225,7 @@ class Connections:
     async def _terminate(self, process_id: int) -> None:
         """Run pg_terminate_backend on a connection of its own, since those of the pool may all be stuck.
 
-        A cursor would answer the cancellation of this task with a cancel, and wait for that.
+        A pipeline, because a cursor would react to a cancellation by sending a cancel and waiting for that.
         """
         assert isinstance(self._pool.conninfo, str)
         assert isinstance(self._pool.kwargs, dict)

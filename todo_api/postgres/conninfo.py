@@ -1,7 +1,7 @@
-"""How every connection of this program is opened, so that the statements find the session they rely on.
+"""Opens every connection of this program, with the session settings that the statements need.
 
-They rely on UTF-8, UTC, ISO dates, read committed and standard strings, whatever the role, the database, the
-``PG*`` variables or the URL say. Everything else is the operator's: their options are kept.
+They need UTF-8, UTC, ISO dates, read committed and standard strings, whatever the role, the database, the
+``PG*`` variables or the URL say. All other options of the operator are kept.
 """
 
 import os
@@ -14,27 +14,27 @@ from psycopg.pq import Conninfo
 from todo_api import VERSION
 from todo_api.settings import Settings
 
-# How long a silent host is waited for, unless the URL or a variable such as PGCONNECT_TIMEOUT says otherwise.
-# It is shorter than the wait of a request, so that the next host can still be tried in time.
+# How long to wait for a silent host, unless the URL or a variable such as PGCONNECT_TIMEOUT says otherwise.
+# Shorter than a request waits, so that there is time for the next host.
 _PATIENCE: dict[str, int | str] = {
-    "connect_timeout": 2,  # seconds a host
+    "connect_timeout": 2,  # seconds for each host
     "keepalives_idle": 30,
     "keepalives_interval": 5,
     "tcp_user_timeout": 15_000,  # milliseconds; Linux only, ignored elsewhere
 }
 
-# What libpq sends as parameters of their own, which poolers accept; the client encoding is another.
+# libpq sends these, like the client encoding, as parameters that poolers accept.
 _VARIABLES = {"PGTZ": "UTC", "PGDATESTYLE": "ISO"}
 
 _SESSION = {"standard_conforming_strings": "on", "default_transaction_isolation": "read committed"}
 
 
 def conninfo(url: str, settings: Settings | None = None) -> str:
-    """Return the connection string for a URL; its own parameters win, except over what the statements need.
+    """Return the connection string for a URL. The URL's parameters win, except over what the statements need.
 
-    With ``settings`` it also brings the time-outs and the rest of the session's settings, as ``options``.
-    A pooler refuses options, so there are none where statements are not prepared or no time-out is set. There
-    the role brings them (``migrations/post-apply.sql``).
+    With ``settings`` it has the time-outs and the rest of the session settings, as ``options``. A pooler
+    refuses ``options``, so there are none if statements are not prepared or no time-out is set. The role then
+    has to have them (``migrations/post-apply.sql``).
     """
     os.environ |= _VARIABLES
     given = _completed(url)
@@ -43,33 +43,33 @@ def conninfo(url: str, settings: Settings | None = None) -> str:
     if settings is not None and settings.prepare_statements:
         times = {"statement_timeout": settings.statement_timeout, "lock_timeout": settings.lock_timeout}
         limits = {name: f"{seconds * 1000:.0f}" for name, seconds in times.items() if seconds}
-        if limits:  # the last one wins: the operator's over our limits, our session over theirs
+        if limits:  # the last wins: the operator's over our limits, _SESSION over theirs
             options = [_options(limits), given.get("options", ""), _options(_SESSION)]
             added["options"] = " ".join(filter(None, options))
     return make_conninfo(url, **added)
 
 
 def connect(url: str, purpose: str, settings: Settings | None = None) -> psycopg.Connection:
-    """Open an autocommitting connection, named ``todo-api/0.1.0 purpose`` in the server's views."""
+    """Open an autocommitting connection. The server's views call it ``todo-api/0.1.0 purpose``."""
     connection = psycopg.connect(
         conninfo(url, settings),
         autocommit=True,
         application_name=f"todo-api/{VERSION} {purpose}",
         prepare_threshold=None,
     )
-    # By statements, since a pooler would refuse them as options.
+    # By a statement, since a pooler refuses options.
     connection.execute("; ".join(f"set {name} = '{value}'" for name, value in _SESSION.items()).encode())
     return connection
 
 
 def variables(url: str) -> dict[str, str]:
-    """What a URL says, as ``PG*`` variables for a program of PostgreSQL: its arguments are no secret."""
+    """The URL as ``PG*`` variables, for a program: everybody could read a password in its arguments."""
     options = Conninfo.parse(url.encode())
     return {os.fsdecode(each.envvar): os.fsdecode(each.val) for each in options if each.envvar and each.val}
 
 
 def describe(url: str) -> str:
-    """Name the host, port, database and role that libpq will use; never the password."""
+    """Name the host, port, database and role that libpq will use, without the password."""
     given = _completed(url)
     hosts = (given.get("host") or given.get("hostaddr") or "the local socket").split(",")
     ports = given["port"].split(",") * len(hosts)
@@ -79,11 +79,11 @@ def describe(url: str) -> str:
 
 
 def _completed(url: str) -> dict[str, str]:
-    """The parameters of a URL, with those of its service, of ``PG*`` variables and libpq's own defaults."""
+    """A URL's parameters, completed by its service, the ``PG*`` variables and libpq's defaults."""
     given = {name: str(value) for name, value in conninfo_to_dict(url).items()}
     before = os.environ.get("PGSERVICE")
     os.environ |= {"PGSERVICE": given["service"]} if "service" in given else {}
-    options = Conninfo.get_defaults()  # libpq looks there, and nowhere else, for the service of its defaults
+    options = Conninfo.get_defaults()  # libpq takes the service from PGSERVICE only
     if before is None:
         os.environ.pop("PGSERVICE", None)
     else:

@@ -23,28 +23,28 @@ from todo_api.settings import Settings
 
 Observer = Callable[[str], AbstractContextManager[object]]
 
-# PostgreSQL runs the statements of one connection in turn. More connections use more of its processors and
-# commit together; fewer carry more statements in one go. Eight write a fifth more a second than four, and
-# read as much.
+# Connections that all requests share. PostgreSQL runs the statements of one connection in turn. More
+# connections use more of its processors and commit together. Fewer send more statements at once. Measured:
+# eight write a fifth more a second than four, and read as much.
 _SHARED = 8
 
-# Statements that may wait, per worker: at some 10,000 a second, a tenth of a second's.
+# Statements of a worker that may wait: a tenth of a second's work, at some 10,000 a second.
 _QUEUE = 1000
 
-# Of a statement's time, how much it may wait for a connection, and how much at its end is kept for ending it
-# on the server. The rest is longer than the statement time-out, so that PostgreSQL's own error comes first.
+# Shares of a statement's time: the wait for a connection, and, at the end, the ending of its session on the
+# server. By then PostgreSQL's own statement time-out has passed, so its error comes first.
 _WAIT, _REACTION = 0.5, 0.15
 
 _ROWS, _DONE = ExecStatus.TUPLES_OK.value, ExecStatus.COMMAND_OK.value
-# As text, PostgreSQL refuses a datetime whose offset is 16 hours or more, which RFC 3339 allows.
+# As text, PostgreSQL refuses datetimes with an offset of 16 hours or more, which RFC 3339 allows.
 _BINARY = (bytes, datetime)
-_STALE = {b"0A000", b"26000"}  # prepared for other result types, or unknown to this session
+_STALE = {b"0A000", b"26000"}  # the prepared statement has other result types, or is unknown to the session
 
 
 def connect(settings: Settings) -> Connections:
     """The connections of this process, none of them open yet.
 
-    Each tells the server what it belongs to: ``todo-api/0.1.0 worker 4711``, the worker by its process id.
+    The server's views name each ``todo-api/0.1.0 worker 4711``, with the worker's process id.
     """
     assert settings.database_url is not None
     source = conninfo(settings.database_url, settings)
@@ -52,7 +52,7 @@ def connect(settings: Settings) -> Connections:
         conninfo=source,
         open=False,
         max_size=settings.pool_max_size,
-        # The pool applies it to each attempt to connect, in place of what the connection string says.
+        # The pool uses this for each attempt to connect, and ignores the connection string's own.
         timeout=int(conninfo_to_dict(source).get("connect_timeout") or 0) or settings.pool_timeout,
         kwargs={"autocommit": True, "application_name": f"todo-api/{VERSION} worker {os.getpid()}"},
         name="todo-api",
@@ -64,8 +64,8 @@ def connect(settings: Settings) -> Connections:
 class Database:
     """Runs each statement in a transaction of its own and in one round trip.
 
-    ``timeout`` is how many seconds one may take, with every wait and repetition. ``observe`` is entered with
-    its name around each.
+    A statement has ``timeout`` seconds, with all waits and repetitions. ``observe`` gets its name and returns
+    a context manager that surrounds it.
     """
 
     def __init__(
@@ -73,21 +73,21 @@ class Database:
     ) -> None:
         self._connections, self._observe = connections, observe
         self._timeout, self._prepare = timeout, prepare
-        self._transformer = Transformer()  # of no connection: one would bring its session's time zone
+        self._transformer = Transformer()  # without a connection, whose time zone it would use
 
     async def run(self, statement: Statement[Row], parameters: Mapping[str, object]) -> list[Row]:
         """Run a statement and return its rows.
 
-        A repeatable statement runs once more if its connection breaks before the answer has come, or if it
-        waits behind one that takes long. Raises what a cursor would, and OperationalError where the database
-        is away or busy: only with UnansweredError may the statement have been executed. If the caller is
+        A repeatable statement runs once more if its connection breaks before the answer, or if it waits
+        behind a slow one. Raises what a cursor would raise, and OperationalError if the database is away or
+        busy. The statement may have been executed only if that is an UnansweredError. If the caller is
         cancelled, the statement runs on.
         """
         with self._observe(statement.name):
             start = self._connections.time()
             try:
                 return await self._attempt(statement, parameters, start, movable=statement.repeatable)
-            except ReadOnlySqlTransaction:  # this is no longer the primary: look for it anew
+            except ReadOnlySqlTransaction:  # no longer the primary: the next connection finds the new one
                 self._connections.drain()
                 raise
             except OperationalError as error:
@@ -95,7 +95,7 @@ class Database:
                     raise
             self._connections.check()
             try:
-                # The connections have more time: they are not to end because this one statement is late.
+                # The connection gets a later deadline: it should not end because this one statement is late.
                 async with asyncio.timeout_at(start + self._timeout):
                     return await self._attempt(statement, parameters, start + self._timeout)
             except TimeoutError:
@@ -134,7 +134,7 @@ class Database:
 
 
 def _lost(error: OperationalError) -> bool:
-    """Whether a connection broke: ours, or in class 08 one between two servers. What was too slow is not."""
+    """Whether ours or, with class 08, a server's own connection broke. Being too slow does not count."""
     return not isinstance(error, OverdueError) and (
         isinstance(error, UnansweredError) or (error.sqlstate or "").startswith("08")
     )

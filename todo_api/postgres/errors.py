@@ -1,4 +1,4 @@
-"""Says in one sentence, to the operator, what PostgreSQL or libpq reports."""
+"""Says in one sentence, for the operator, what PostgreSQL or libpq reports."""
 
 import re
 
@@ -7,7 +7,7 @@ from psycopg import errors
 
 
 def sentence(error: psycopg.Error) -> str:
-    """Return the reason and, where it is known, what to do. Holds no password, as libpq quotes none."""
+    """Return the reason and, if known, what to do. It holds no password, since libpq quotes none."""
     text = error.diag.message_primary or (str(error) or type(error).__name__).splitlines()[0]
     text = re.sub(r"^connection (failed|is bad): |\.$", "", " ".join(text.split()))
     match error:
@@ -20,10 +20,10 @@ def sentence(error: psycopg.Error) -> str:
         case errors.ReadOnlySqlTransaction():
             return f"The server takes no writes ({text}): connect to the primary."
         case errors.LockNotAvailable():
-            return "A table stayed locked by others for too long; try again."
+            return "A table stayed locked by others for too long. Try again."
         case _ if "unsupported startup parameter" in text:
             return (
-                "This pooler takes no time-outs from its clients: set STATEMENT_TIMEOUT=0 and "
-                "LOCK_TIMEOUT=0, and give them to the role (docs/scaling.md)."
+                "This pooler accepts no time-outs from its clients: set STATEMENT_TIMEOUT=0 and "
+                "LOCK_TIMEOUT=0, and set the time-outs of the role (docs/scaling.md)."
             )
     return text[:1].upper() + text[1:] + "."

@@ -4,13 +4,9 @@ from collections.abc import Mapping
 
 import psycopg
 
-from todo_api import folder
+from todo_api import OperatorError, folder
 from todo_api.postgres.errors import sentence
 from todo_api.queries import Statement
-
-
-class ExplainError(Exception):
-    """Why there is no plan, in one sentence."""
 
 
 def statements() -> list[Statement[tuple[object, ...]]]:
@@ -23,20 +19,20 @@ def statements() -> list[Statement[tuple[object, ...]]]:
 def plan(
     connection: psycopg.Connection, statement: Statement[tuple[object, ...]], values: Mapping[str, str]
 ) -> list[str]:
-    """Execute the statement, undo it, and return the lines of its plan, with times and buffers.
+    """Execute the statement, roll it back, and return the lines of its plan, with times and buffers.
 
     ``values`` are PostgreSQL literals (``{2026-01-01}`` for an array); a parameter without one is null.
-    Raises ExplainError where a name is wrong or the statement fails.
+    Raises OperatorError if a name is wrong or the statement fails.
     """
     if unknown := values.keys() - set(statement.parameters):
-        raise ExplainError(f"{statement.name} takes no {' or '.join(sorted(unknown))}: {usage(statement)}")
+        raise OperatorError(f"{statement.name} takes no {' or '.join(sorted(unknown))}: {usage(statement)}")
     command = b"explain (analyze, buffers, settings) " + statement.text
     try:
         with connection.transaction(force_rollback=True):
             rows = connection.execute(command, dict.fromkeys(statement.parameters) | dict(values))
             return [line for (line,) in rows]
     except psycopg.Error as error:
-        raise ExplainError(f"{statement.name}: {sentence(error)}") from None
+        raise OperatorError(f"{statement.name}: {sentence(error)}") from None
 
 
 def usage(statement: Statement[tuple[object, ...]]) -> str:

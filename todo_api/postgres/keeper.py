@@ -1,4 +1,4 @@
-"""Starts a server, stops it with this process, and starts it again when it ends by itself."""
+"""Starts a server, restarts it when it ends by itself, and stops it when this process ends."""
 
 import logging
 import os
@@ -13,12 +13,12 @@ from typing import IO
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two looks at the log, and the bytes at which it is emptied.
+# The log is checked every so many seconds, and emptied above so many bytes.
 LOOK_INTERVAL = 60.0
 LOG_LIMIT = 10_000_000
 
-# Takes the socket's directory and the server's command. The server runs in the foreground, since a shell has
-# what runs in the background ignore INT. It is told twice, for a forked shell on its way to become the server
+# Arguments: the socket's directory, then the server's command. The server runs in the foreground, because a
+# shell lets background jobs ignore INT. INT is sent twice: a forked shell that is about to become the server
 # loses the first.
 KEEPER = """
 trap 'rm -rf "$0"; kill -KILL 0' EXIT
@@ -30,21 +30,21 @@ exec 3<&0
 
 
 class Keeper:
-    """A server that is started again when it ends by itself."""
+    """A server that is restarted when it ends by itself: after 1 s, 2 s, 4 s and so on, up to 30 s."""
 
     def __init__(self, start: Callable[[], subprocess.Popen[str]], log: IO[str]) -> None:
         self._start, self._log = start, log
         self.process = start()
         self._thread = Thread(target=self._watch, daemon=True)
         self._stopping = Event()
-        self._changing = Lock()  # held while a keeper is started, so that none is started after stop()
+        self._changing = Lock()  # held during a start, so that none follows stop()
 
     def begin(self) -> None:
-        """Watch from now on."""
+        """Begin to watch the server."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the server and watch it no more."""
+        """Stop the server for good."""
         with self._changing:
             self._stopping.set()
         self.process.communicate("\n")
@@ -64,32 +64,32 @@ class Keeper:
             if self._stopping.is_set():
                 return
             reason = last_words(self._log)
-            logger.error("The embedded PostgreSQL ended: %s. It is started again in %d s", reason, pause)
+            logger.error("The embedded PostgreSQL ended: %s. It restarts in %d s", reason, pause)
             if self._stopping.wait(pause):
                 return
             if self.process.stdin:
                 self.process.stdin.close()
             pause = min(2 * pause, 30)
-            with self._changing, suppress(OSError):  # such as a full disk: tried again after the next pause
+            with self._changing, suppress(OSError):  # such as a full disk: the next round tries again
                 if not self._stopping.is_set():
                     self.process = self._start()
 
 
 def last_words(log: IO[str]) -> str:
-    """What went wrong, by the end of the log, or by the lack of space for one."""
+    """Why the server ended: the error at the end of the log, or a full disk that leaves no room for one."""
     log.seek(0)
-    end = "".join(log.readlines()[-10:])  # what is before it concerns sessions that ended, not the server
+    end = "".join(log.readlines()[-10:])  # earlier lines are about sessions, not the server
     full = shutil.disk_usage(Path(log.name).parent).free < 1_000_000
     reason = "there is no space left on the disk" if full else "it did not say why"
     return f"{error_in(end) or reason} (more in {log.name})"
 
 
 def error_in(text: str) -> str:
-    """The first error, which caused the others, but for those of clients that came too early.
+    """The first error, which caused the others, or else the last line. Empty if there is neither.
 
-    Without one it is the last line that is no news.
+    Skips the server's messages, and the errors of clients that connect before it is ready.
     """
-    news = re.compile("LOG: |FATAL:  the database system is ")
-    lines = [line for line in text.splitlines() if not news.search(line)]
+    skipped = re.compile("LOG: |FATAL:  the database system is ")
+    lines = [line for line in text.splitlines() if not skipped.search(line)]
     errors = re.findall(r"(?:FATAL|PANIC|error): +(.+)", "\n".join(lines))
     return str((errors or lines[-1:] or [""])[0])

@@ -16,7 +16,7 @@ from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
 from yoyo.migrations import Migration, MigrationList, default_migration_table
 
-from todo_api import folder
+from todo_api import OperatorError, folder
 from todo_api.postgres.conninfo import connect
 from todo_api.postgres.errors import sentence
 from todo_api.queries import Statement
@@ -27,21 +27,21 @@ TAKEN = Statement("migrations/taken", lambda name, kind: (name, kind))
 
 _CREATED = re.compile(r"^create (?:unique )?(?:table|index) if not exists (\w+)", re.MULTILINE)
 
-_LOCK = 0x746F646F  # "todo"; any number that no other program locks on in this database
+_LOCK = 0x746F646F  # "todo" in ASCII. No other program in this database may lock the same number.
 
 _LIMITS = """
 set lock_timeout = '10s';
 set statement_timeout = '15min';
-set client_connection_check_interval = '1s';  -- a statement ends with the process that waits for it
+set client_connection_check_interval = '1s';  -- a statement ends when its client has died
 """
 
 
-class MigrationError(Exception):
-    """Why a migration was not applied or rolled back, in one sentence."""
+class MigrationError(OperatorError):
+    """Why a migration was not applied or rolled back."""
 
 
 def applied(url: str) -> dict[str, datetime]:
-    """When (UTC) each applied migration was applied, oldest first. Reads only."""
+    """When each applied migration was applied (UTC), oldest first. Changes nothing."""
     with connect(url, "migrations") as connection:
         return _applied(connection)
 
@@ -54,8 +54,8 @@ def known() -> list[str]:
 def pending(url: str) -> list[str]:
     """The names of the migrations that are not applied yet.
 
-    Migrations that are applied and unknown here do not count: a newer version brought them, and its schema
-    serves this version too, so that the two can run side by side.
+    Applied migrations that this version does not know are ignored: a newer version made them, and this
+    version can run on its schema.
     """
     done = applied(url)
     return [name for name in known() if name not in done]
@@ -71,10 +71,10 @@ def where(url: str) -> str:
 
 
 def apply(url: str, say: Callable[[str], None]) -> None:
-    """Apply what is pending, reporting each to ``say``, then ``post-apply.sql``, which is never marked.
+    """Apply each pending migration, report it to ``say``, then run ``post-apply.sql``, as every time.
 
-    Two runs at once are safe: one waits for the other. Raises MigrationError, before anything is changed,
-    where a file has changed since it was applied, or where something has the name of what is to be created.
+    Two runs at once are safe: one waits for the other. Raises MigrationError, before anything is changed, if
+    an applied file has been edited, or if a relation that a migration creates already exists.
     """
     migrations = _read()
     with _locked(url, say) as backend:
@@ -92,7 +92,7 @@ def apply(url: str, say: Callable[[str], None]) -> None:
 def roll_back(url: str, names: list[str], say: Callable[[str], None]) -> None:
     """Roll back these migrations, newest first; deletes the data they hold.
 
-    Raises MigrationError, before anything is changed, where one has no rollback.
+    Raises MigrationError, before anything is changed, if one has no rollback.
     """
     migrations = [migration for migration in _read() if migration.id in names]
     for migration in migrations:
@@ -121,22 +121,22 @@ def _refuse_edited(migrations: MigrationList, digests: dict[str, str]) -> None:
         if digests.get(migration.id, digest := _digest(migration)) != digest:
             raise MigrationError(
                 f"{Path(migration.path).name} has changed since it was applied here: "
-                "restore it, and put the change into a migration of its own."
+                "restore it, and put the change into a new migration."
             )
 
 
 def _refuse_taken(connection: psycopg.Connection, migrations: list[Migration]) -> None:
     """Refuse somebody else's relations, which ``if not exists`` would take for ours.
 
-    A migration and its mark are one transaction, so what a pending one creates cannot be there already. Only
-    those without a transaction may have to be repeated.
+    A migration and its mark are one transaction, so nothing that a pending migration creates can exist yet.
+    Migrations without a transaction are left out: one that failed half-way has to run again.
     """
     texts = [Path(each.path).read_text(encoding="utf-8") for each in migrations if each.use_transactions]
     names = [name for text in texts for name in _CREATED.findall(text)]
     if taken := connection.execute(TAKEN.text, {"names": names}).fetchall():
         raise MigrationError(
             f"There is a {taken[0][1]} {taken[0][0]} already, which todo-api did not make. "
-            "Nothing was changed; give todo-api a database of its own."
+            "Nothing was changed. Give todo-api a database of its own."
         )
 
 
@@ -145,25 +145,25 @@ def _digest(migration: Migration) -> str:
 
 
 class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no types
-    """yoyo, on one connection only, so that whoever holds the lock is the one who changes the schema."""
+    """yoyo on a single connection, so that the session with the lock is the one that changes the schema."""
 
-    _is_locked = True  # by us: yoyo's own lock is a row, which outlives a killed run
+    _is_locked = True  # by the advisory lock: yoyo's own is a row, which stays behind when a run is killed
 
-    # The log has a column for a comment, which yoyo leaves empty.
+    # yoyo leaves the log's comment empty. It gets the digest of the file.
     log_migration_sql = PostgresqlPsycopgBackend.log_migration_sql.replace(
         "{quoted.created_at_utc}", "{quoted.created_at_utc}, {quoted.comment}"
     ).replace(":created_at_utc", ":created_at_utc, :comment")
 
     def connect(self, dburi: DatabaseURI) -> psycopg.Connection:
-        """Connect as every command does; libpq reads the URL, with its hosts, sockets and parameters."""
+        """Connect as every command does, by the URL as libpq reads it."""
         return connect(dburi.args["url"], "migrate")
 
     def get_log_data(self, migration: Migration, operation: str) -> dict[str, Any]:
-        """What yoyo notes, and what the file held."""
+        """What yoyo logs, and the digest of the file."""
         return {**super().get_log_data(migration, operation), "comment": _digest(migration)}
 
     def run(self, migration: Migration, direction: Literal["apply", "rollback"]) -> None:
-        """Apply a migration or roll it back, and mark that, in one transaction unless it wants none."""
+        """Apply a migration or roll it back, and mark that: in one transaction, if the file allows it."""
         mark = self.mark_one if direction == "apply" else self.unmark_one
         migration.load()
         try:
@@ -177,8 +177,8 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no
 
 @contextmanager
 def _locked(url: str, say: Callable[[str], None]) -> Iterator[_Backend]:
-    """A backend under a lock that ends with its connection; ``say`` is given the server's notices."""
-    os.environ.setdefault("USER", "todo-api")  # yoyo notes who it was; an id without a name has none
+    """Yield a backend that holds the lock until its connection ends, and reports notices to ``say``."""
+    os.environ.setdefault("USER", "todo-api")  # yoyo logs the user, and fails for a uid without a name
     uri = DatabaseURI("postgresql", *[None] * 5, {"url": url})
     with _Backend(uri, default_migration_table) as backend:
         connection = backend.connection

@@ -1,9 +1,9 @@
 """One connection in libpq's pipeline mode: it carries many statements at once, each a transaction of its own.
 
-A cursor holds its connection for a whole round trip. In pipeline mode a statement leaves as soon as it is
-sent, and the answers come back in order. A sync after each statement keeps it apart from its neighbours.
-psycopg's ``AsyncPipeline.sync()`` waits for the answer to each sync, so this uses the layer below,
-``psycopg.pq``. Over HTTP with 32 clients this serves 2.2 to 2.6 times as many requests a second as cursors.
+A cursor holds its connection for a whole round trip. In pipeline mode statements are sent without waiting,
+and the answers come back in order. A sync after each statement makes it a transaction of its own. psycopg's
+``AsyncPipeline.sync()`` waits for the answer to each sync, so this module uses the layer below,
+``psycopg.pq``. Over HTTP with 32 clients it serves 2.2 to 2.6 times as many requests a second as cursors do.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from psycopg.pq.abc import PGresult
 
 ABORTED, SYNC = ExecStatus.PIPELINE_ABORTED.value, ExecStatus.PIPELINE_SYNC.value
 
-# Seconds after which a connection is looked at again. If its oldest statement has waited for half of that or
-# longer, what waits behind it may go to another connection.
+# A connection is checked every so many seconds. If its oldest statement has waited for half of that or
+# longer, the statements behind it may move to another connection.
 _PATIENCE = 0.25
 
 
@@ -42,16 +42,16 @@ class Preparable(Protocol):
     positional: bytes
 
 
-# What a connection does: it takes statements, it only waits for answers, it is gone. It never moves back.
+# serving: takes statements; draining: only waits for answers; closed: is gone. A state never goes back.
 State = Literal["serving", "draining", "closed"]
 
 
 class Pipeline:
-    """A connection, its state, and the answers that it owes, oldest first.
+    """A connection, its state, and the statements without an answer, oldest first.
 
-    ``stuck`` is called when the oldest answer keeps others waiting, ``overdue`` when one has not come by its
-    deadline, and ``closed`` once when the connection is gone, whoever ended it. Every change of state happens
-    in one step, without an await.
+    ``stuck`` is called when the oldest statement keeps others waiting, ``overdue`` when one has no answer by
+    its deadline, and ``closed`` once, when the connection is gone for whatever reason. No change of state
+    contains an await.
     """
 
     _numbers = count(1)
@@ -68,15 +68,15 @@ class Pipeline:
         self.connection = connection
         self.state: State = "serving"
         self.unanswered: deque[tuple[asyncio.Future[PGresult], float, bool]] = deque()
-        self.head_since = 0.0  # when the oldest of them became the oldest
+        self.head_since = 0.0  # when the oldest became the oldest
         self._pgconn = connection.pgconn
         self._stuck, self._overdue, self._closed = stuck, overdue, closed
-        self._result: PGresult | None = None  # of the oldest, until its sync has come
+        self._result: PGresult | None = None  # of the oldest statement, until its sync has come
         self._prepared: dict[str, bytes] = {}
         try:
             self._pgconn.enter_pipeline_mode()
-            # A duplicate: libpq closes its own when it finds the connection broken, even while it sends, and
-            # the number may belong to another socket a moment later.
+            # A duplicate, because libpq closes its own as soon as it finds the connection broken, and another
+            # socket may get that number a moment later.
             self._socket = os.dup(self._pgconn.socket)
         except BaseException:
             self._pgconn.finish()
@@ -84,7 +84,7 @@ class Pipeline:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         self._readable = poll.poll
-        # A TLS record is up to 16 KiB. libpq may leave half of one in a buffer that poll cannot see.
+        # libpq may leave half of a TLS record (16 KiB at most) in a buffer that poll does not see.
         self._reads = range(3 if self._pgconn.ssl_in_use else 1)
         self._loop = asyncio.get_running_loop()
         self._expiry = self._loop.call_later(lifetime, self.drain)
@@ -102,10 +102,10 @@ class Pipeline:
         prepare: bool,
         movable: bool = False,
     ) -> asyncio.Future[PGresult]:
-        """Send a statement, and the sync that ends its transaction; return its result once that has come.
+        """Send a statement and the sync that ends its transaction. The future gets its result.
 
-        The connection must be serving. The future fails with UnansweredError if it breaks, or if the
-        statement is ``movable`` and another connection shall run it.
+        The connection must be serving. The future fails with UnansweredError if the connection breaks, or if
+        the statement is ``movable`` and ``move`` is called.
         """
         answer: asyncio.Future[PGresult] = self._loop.create_future()
         if not self.unanswered:
@@ -117,7 +117,7 @@ class Pipeline:
         try:
             if prepare:
                 if (name := self._prepared.get(statement.name)) is None:
-                    # Numbered: the session still knows the old name of a statement that was prepared anew.
+                    # Numbered, since the session still knows the old name when a statement is prepared anew.
                     name = f"{statement.name}/{next(self._numbers)}".encode()
                     pgconn.send_prepare(name, statement.positional)
                     self._prepared[statement.name] = name
@@ -132,24 +132,24 @@ class Pipeline:
         return answer
 
     def forget(self, statement: Preparable) -> None:
-        """Prepare the statement anew the next time that it is sent."""
+        """Prepare the statement anew when it is sent next."""
         self._prepared.pop(statement.name, None)
 
     def move(self) -> None:
-        """Have the movable statements behind the oldest one run elsewhere. Their answers are dropped."""
+        """Fail the movable statements behind the oldest one, so that their callers run them elsewhere."""
         for answer, _, movable in islice(self.unanswered, 1, None):
             if movable and not answer.done():
                 answer.set_exception(UnansweredError("another statement waits before it"))
 
     def drain(self) -> None:
-        """Take no more statements, and close with the last answer."""
+        """Take no more statements, and close after the last answer."""
         if self.state == "serving":
             self.state = "draining"
         if not self.unanswered:
             self.close("drained")
 
     def close(self, reason: str) -> None:
-        """Hang up. What is unanswered fails."""
+        """Close the connection. Statements without an answer fail."""
         if self.state == "closed":
             return
         self.state = "closed"
@@ -159,7 +159,7 @@ class Pipeline:
         self._loop.remove_writer(self._socket)
         os.close(self._socket)
         self._pgconn.finish()
-        # Only the oldest can be to blame for being late: the others waited for it.
+        # Only the oldest can be overdue by its own fault: the others waited for it.
         late = bool(self.unanswered) and self.unanswered[0][1] <= self._loop.time()
         kind: type[UnansweredError] = OverdueError if late else UnansweredError
         while self.unanswered:
@@ -170,7 +170,7 @@ class Pipeline:
         self._closed(self)
 
     def read(self) -> None:
-        """Hand out the answers that have come. This also notices the end of the stream, even when idle."""
+        """Hand out the answers that have come. Also notices, when idle, that the connection has ended."""
         if self.state == "closed":
             return
         pgconn, unanswered = self._pgconn, self.unanswered
@@ -182,9 +182,9 @@ class Pipeline:
                 while unanswered and not pgconn.is_busy():
                     if (result := pgconn.get_result()) is None:
                         continue
-                    if (status := result.status) == SYNC:  # not before it: the commit itself could fail
+                    if (status := result.status) == SYNC:  # not earlier, since the commit itself could fail
                         answer, _, _ = unanswered.popleft()
-                        if not answer.done():  # its caller may be gone, or have moved
+                        if not answer.done():  # its caller was cancelled, or it was moved
                             answer.set_result(self._result or result)
                         self._result = None
                     elif status != ABORTED:
@@ -200,7 +200,7 @@ class Pipeline:
             self.close("drained")
 
     def _write(self) -> None:
-        """Send what the socket had no room for, and read: a flush that finds no room reads unseen."""
+        """Send what the socket had no room for. Then read: a flush may take input that poll then misses."""
         try:
             if not self._pgconn.flush():
                 self._loop.remove_writer(self._socket)
@@ -216,7 +216,7 @@ class Pipeline:
         self._alarm = self._loop.call_at(self._alarm_at, self._ring)
 
     def _ring(self) -> None:
-        """Report what is stuck or overdue, and look again later: one timer serves all statements."""
+        """Report what is stuck or overdue, and check again later. One timer serves all statements."""
         self._alarm_at = inf
         if not self.unanswered:
             return

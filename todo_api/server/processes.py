@@ -22,7 +22,7 @@ from litestar import Litestar
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
-from todo_api import folder
+from todo_api import OperatorError, folder
 from todo_api.app import create_app
 from todo_api.observability import logs
 from todo_api.server import addresses
@@ -38,16 +38,12 @@ START_LIMIT = 30  # seconds until a worker must answer its supervisor, its start
 STOP_LIMIT = 8  # seconds until workers that have not ended are killed; Docker kills after ten
 
 
-class ServerError(Exception):
-    """Why the service does not serve, in one sentence for the operator."""
-
-
 def run(settings: Settings, say: Callable[[str], None], *, reload: bool = False) -> None:
     """Serve until SIGTERM or SIGINT, then finish the requests under way.
 
     With ``reload``, restart when a file changes. Workers read their settings from the environment, so
-    ``settings`` must come from there too. Raises ListenError if it cannot listen, and ServerError if a worker
-    cannot start.
+    ``settings`` must come from there too. Raises ListenError if it cannot listen, and OperatorError if a
+    worker cannot start.
     """
     listeners = addresses.listen(settings.host, settings.port)
     config = uvicorn.Config(
@@ -83,7 +79,7 @@ def run(settings: Settings, say: Callable[[str], None], *, reload: bool = False)
         supervisor = _Supervisor(config, listeners)
         supervisor.run()
         if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
-            raise ServerError("A worker could not start. The log says why.")
+            raise OperatorError("A worker could not start. The log says why.")
 
 
 def application() -> Litestar:
