@@ -2,7 +2,7 @@
 
 Each change is made in a copy of the tree. The test modules that concern the changed file run first, and the
 rest only if they pass. A change that passes all of them survives: a test is missing, or the code does nothing
-that anybody notices. Those that ``tests/README.md`` lists as equivalent, with the reason, are left out.
+that anybody notices. Equivalent changes are left out; ``tests/README.md`` lists them with their reasons.
 
 mutmut and cosmic-ray change Python only. Here much of what may break is SQL.
 """

@@ -23,7 +23,7 @@ EXPOSED = {
 
 @pytest.fixture
 async def cors(settings: Settings, request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the service with CORS on, for two origins unless told otherwise."""
+    """A client of the service with CORS on, for two origins by default."""
     origins = getattr(request, "param", (ORIGIN, "http://localhost:3000"))
     async with talking_to(
         create_app(msgspec.structs.replace(settings, cors_allow_origins=origins))

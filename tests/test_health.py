@@ -1,4 +1,4 @@
-"""What probes are told."""
+"""What the health checks answer."""
 
 import asyncio
 from collections.abc import Callable

@@ -85,7 +85,7 @@ def test_a_defect_is_found(
 
 
 def test_the_history_of_clients_is_sound(tmp_path: Path, own_server: Server) -> None:
-    """Each sabotage once: what clients are told is true, and the service heals within seconds."""
+    """Each sabotage once: the answers to clients are true, and the service heals within seconds."""
     found, healed, operations = run(tmp_path, own_server, SABOTAGES)
     print(f"{operations} operations; healed after {healed}")
     assert [] == found

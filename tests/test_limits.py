@@ -41,7 +41,7 @@ SERVED = ["/health/ready", "/metrics", "/schema", "/schema/openapi.json", "/sche
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the files of a running process")
 def test_no_request_needs_a_file_twice(tmp_path: Path, database_url: str) -> None:
-    """Whoever has a connection is served when the process may open nothing more."""
+    """Open connections are served even if the process cannot open another file."""
     with (
         serving(tmp_path, DATABASE_URL=database_url) as service,
         httpx.Client(base_url=service.url, timeout=30) as http,

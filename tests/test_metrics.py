@@ -112,7 +112,7 @@ async def test_statements_are_timed_by_their_file(settings: Settings) -> None:
 
 
 async def test_the_pool_is_watched(settings: Settings) -> None:
-    """Connections, those that are free, how many were opened, and how many seconds that took."""
+    """The metrics count connections, idle connections, opened connections, and the seconds spent opening."""
     began = time.monotonic()
     async with talking_to(create_app(settings)) as client:
         await make_user(client)

@@ -163,7 +163,7 @@ def test_a_migration_without_a_rollback_is_not_rolled_back(folder: Path, empty: 
 
 
 def test_the_server_s_notices_are_passed_on(folder: Path, empty: str) -> None:
-    """What a migration raises for whoever runs it, they see, such as the time that it may take."""
+    """Whoever runs a migration sees its notices, for instance how long it may take."""
     limits = ["lock_timeout", "statement_timeout", "client_connection_check_interval"]
     values = ", ".join(f"current_setting('{name}')" for name in limits)
     (folder / "9999.tell.sql").write_text(f"do $$ begin raise notice 'limits: % % %', {values}; end $$;")

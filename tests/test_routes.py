@@ -1,4 +1,4 @@
-"""Which paths and methods there are, and what any other is told."""
+"""Which paths and methods exist, and how the service answers all others."""
 
 from uuid import uuid4
 

@@ -45,22 +45,30 @@ class Problem(HTTPException):
     """The base of all problem types. Raise a subclass, and the client gets it as a response.
 
     The name of a subclass makes its ``type`` and title: TaskNotFound is /problems/task-not-found. Its
-    docstring is the ``detail``, where ``{limit}`` stands for the argument ``limit``. ``violation`` is the
-    database error, with the constraint's name, that means this problem.
+    docstring is the ``detail``, where ``{limit}`` stands for the argument ``limit``. ``remedy`` says on the
+    page of the type what a client should do. ``violation`` is the database error, with the constraint's name,
+    that means this problem.
     """
 
     uri: ClassVar[str]
     title: ClassVar[str]
+    remedy: ClassVar[str]
     violation: ClassVar[tuple[type[psycopg.Error], str] | None]
 
     def __init_subclass__(
-        cls, *, status: int, limit: int = 0, violation: tuple[type[psycopg.Error], str] | None = None
+        cls,
+        *,
+        status: int,
+        remedy: str,
+        limit: int = 0,
+        violation: tuple[type[psycopg.Error], str] | None = None,
     ) -> None:
         words = re.findall("[A-Z][a-z]+", cls.__name__)
         cls.uri = "/problems/" + "-".join(words).lower()
         cls.title = " ".join(words).capitalize()
         cls.status_code = status
         cls.detail = " ".join((cls.__doc__ or "").split()).format(limit=limit)
+        cls.remedy = remedy
         cls.violation = violation
 
     def __init__(self, *errors: Fault, detail: str = "", headers: dict[str, str] | None = None) -> None:
@@ -80,65 +88,82 @@ def problem_types() -> list[type[Problem]]:
     return sorted(Problem.__subclasses__(), key=lambda each: (each.status_code, each.uri))
 
 
-class BadRequest(Problem, status=400):
+class BadRequest(Problem, status=400, remedy="Send valid HTTP. If the connection broke, repeat the request."):
     """The request is not valid HTTP, or the connection ended before all of it arrived."""
 
 
-class MalformedBody(Problem, status=400):
+class MalformedBody(Problem, status=400, remedy="Send valid JSON: one object, in UTF-8."):
     """The body is not valid JSON. Send one JSON object, in UTF-8."""
 
 
-class Unauthorized(Problem, status=401):
+class Unauthorized(Problem, status=401, remedy="Send credentials."):
     """This request needs credentials. WWW-Authenticate says which kind."""
 
 
-class Forbidden(Problem, status=403):
+class Forbidden(Problem, status=403, remedy="Use credentials that allow the request."):
     """These credentials do not allow this request."""
 
 
-class NotFound(Problem, status=404):
+class NotFound(Problem, status=404, remedy="Correct the path. An id in it must be a UUID with hyphens."):
     """There is nothing at this path. /schema lists the endpoints."""
 
 
-class MethodNotAllowed(Problem, status=405):
+class MethodNotAllowed(Problem, status=405, remedy="Use a method that the Allow header lists."):
     """This path does not support the method. The Allow header lists those that it does."""
 
 
-class TooSlow(Problem, status=408, limit=ARRIVAL_LIMIT):
+class TooSlow(Problem, status=408, limit=ARRIVAL_LIMIT, remedy="Repeat the request."):
     """The request did not arrive within {limit} seconds."""
 
 
-class PreconditionFailed(Problem, status=412):
+class PreconditionFailed(Problem, status=412, remedy="Read the current version, then decide."):
     """The current version does not meet If-Match or If-None-Match. Nothing was written."""
 
 
-class BodyTooLarge(Problem, status=413, limit=BODY_LIMIT):
+class BodyTooLarge(Problem, status=413, limit=BODY_LIMIT, remedy="Send a smaller body."):
     """A body can have at most {limit} bytes."""
 
 
-class UnsupportedMediaType(Problem, status=415):
+class UnsupportedMediaType(
+    Problem, status=415, remedy="Set Content-Type to application/json, and do not compress the body."
+):
     """Send the body as application/json, in UTF-8."""
 
 
-class InvalidRequest(Problem, status=422):
+class InvalidRequest(
+    Problem,
+    status=422,
+    remedy="Correct each part that `errors` names: a place in the body, a parameter or a header.",
+):
     """The request is well-formed but not valid. The list `errors` says what to change, and where."""
 
 
-class HeadTooLarge(Problem, status=431, limit=HEAD_LIMIT):
+class HeadTooLarge(
+    Problem, status=431, limit=HEAD_LIMIT, remedy="Send fewer or shorter headers, or a shorter query."
+):
     """The request line and the headers together can have at most {limit} bytes."""
 
 
-class InternalError(Problem, status=500):
+class InternalError(
+    Problem,
+    status=500,
+    remedy="Report the request_id to the operator. Repeat the request only if that is safe.",
+):
     """The service has a defect. Report the request_id to its operator, whose log has the cause."""
 
 
-class Unavailable(Problem, status=503):
+class Unavailable(
+    Problem,
+    status=503,
+    remedy="Wait at least Retry-After seconds. A write may have happened: repeat it only if that is safe, "
+    "for instance with its Idempotency-Key.",
+):
     """The database is not available, or too many requests are waiting. Try again after Retry-After."""
 
 
-class TimedOut(Problem, status=503):
+class TimedOut(Problem, status=503, remedy="Wait at least Retry-After seconds, then repeat the request."):
     """The database took too long, so the statement was stopped. Nothing was written. Try again."""
 
 
-class SchemaBehind(Problem, status=503):
+class SchemaBehind(Problem, status=503, remedy="Wait for the operator."):
     """The database schema is older than the service. The operator has to run `todo-api migrate`."""

