@@ -143,15 +143,13 @@ def run(connection: psycopg.Connection, statement: str, case: Case, mode: str) -
     for _ in range(2):
         explained = plan(connection, statement, case.values, mode, "analyze, buffers")
     root = explained["Plan"]
-    # A Bitmap Heap Scan stands above the Bitmap Index Scan that finds its rows.
-    ignored = ("Bitmap Heap Scan", "Function Scan")
-    scans = [node for node in nodes(root) if node["Node Type"].endswith("Scan")]
-    scans = [node for node in scans if node["Node Type"] not in ignored]
+    # Reads of tables and indexes. A Bitmap Heap Scan gets its rows from the Bitmap Index Scan below it.
+    scans = [node for node in nodes(root) if {"Relation Name", "Index Name"} & node.keys()]
+    scans = [node for node in scans if node["Node Type"].endswith("Scan")]
+    scans = [node for node in scans if node["Node Type"] != "Bitmap Heap Scan"]
     return Cost(
         ", ".join(
-            node.get("Index Name") or f"{node['Node Type']} of {node.get('Relation Name')}"
-            for node in scans
-            if "Index Name" in node or "Relation Name" in node
+            node.get("Index Name") or f"{node['Node Type']} of {node['Relation Name']}" for node in scans
         ),
         sum(int(node["Actual Rows"] * node["Actual Loops"]) for node in scans),
         int(root["Actual Rows"]),
