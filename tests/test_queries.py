@@ -7,6 +7,7 @@ import operator
 import pkgutil
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import pytest
 
 import todo_api
 from todo_api import folder
+from todo_api.http.timestamps import encode
 from todo_api.queries import Statement
 from todo_api.resources.tasks.controller import CREATE_ONCE, LIST
 from todo_api.resources.tasks.payloads import Created, Listed, Task
@@ -156,3 +158,16 @@ def test_no_served_statement_escapes() -> None:
     for_operators = {"users/delete", "users/find", "users/list", "migrations/digests", "migrations/taken"}
     served = set(NAMES) - for_operators
     assert served == {call.statement.name for call in CALLS}
+
+
+@pytest.mark.parametrize("row", [Task, User])
+def test_every_timestamp_of_a_row_has_microseconds(row: type[msgspec.Struct]) -> None:
+    """Even at a whole second, where the encoder alone would omit the fraction."""
+    fields = msgspec.structs.fields(row)
+    timestamps = [field.name for field in fields if "datetime" in str(field.type)]
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    encoded = msgspec.json.decode(
+        encode(row(*(at if field.name in timestamps else None for field in fields)))
+    )
+    assert timestamps
+    assert {"2026-01-01T00:00:00.000000Z"} == {encoded[name] for name in timestamps}
