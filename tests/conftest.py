@@ -1,6 +1,7 @@
 """What tests share: a real PostgreSQL, the application on it, and its users."""
 
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from todo_api.postgres import embedded, migrations
 from todo_api.settings import Settings
 
 from .api import User, make_user, talking_to
-from .databases import NewDatabase, as_login, databases, post_apply
+from .databases import Databases, NewDatabase, as_login, databases, post_apply
 from .engines import IN_A_HURRY, postgresql
 from .outage import Server
 from .service import serving
@@ -100,6 +101,22 @@ def empty_database(postgres: str, application_role: str | None) -> Iterator[NewD
     """Makes databases without a schema. They go before the role, which may do things in them."""
     with databases(postgres, "template1") as make:
         yield make
+
+
+@pytest.fixture
+def made(postgres: str) -> Iterator[Databases]:
+    """Makes databases with these options, such as another locale, dropped at the end."""
+    names = []
+    with psycopg.connect(postgres, autocommit=True) as connection:
+
+        def make(options: str = "") -> str:
+            names.append(f"todo_test_{uuid4().hex[:12]}")
+            connection.execute(f"create database {names[-1]} template template0 {options}".encode())
+            return re.sub(r"/[^/?]*(\?|$)", rf"/{names[-1]}\1", postgres, count=1)
+
+        yield make
+        for name in names:
+            connection.execute(f"drop database if exists {name} with (force)".encode())
 
 
 @pytest.fixture(scope="session")
