@@ -23,7 +23,14 @@ from .api import User, make_user, talking_to
 from .databases import Databases, NewDatabase, as_login, databases, post_apply
 from .engines import IN_A_HURRY, postgresql
 from .outage import Server
-from .service import serving
+from .service import ROOT, serving
+
+
+def pytest_configure() -> None:
+    """Have every process that the tests start import from this tree, and no HTTP client read certificates."""
+    os.environ["PYTHONPATH"] = str(ROOT)
+    os.environ["SSL_CERT_DIR"] = str(ROOT / "tests")  # each client would read a hundred, in 30 ms
+    os.environ.pop("SSL_CERT_FILE", None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

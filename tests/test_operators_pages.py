@@ -126,6 +126,7 @@ def test_a_restore_under_the_running_service(option: str, server: Server, tmp_pa
             with subprocess.Popen(["sh", "-ec", commands], cwd=tmp_path, env=shell) as typed:
                 while typed.poll() is None:
                     seen.add(httpx.get(f"{users}/{ada['id']}").status_code)
+                    time.sleep(0.005)
             assert 0 == typed.returncode
             assert seen <= ({200} if option else {200, 404, 503})
         assert ada == httpx.get(f"{users}/{ada['id']}").json()
