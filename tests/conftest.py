@@ -34,7 +34,12 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With TEST_POSTGRES, leave out the tests that do not use it: they would do the same again."""
+    """Run the modules first that need a directory, since they take longest: so all processes end together.
+
+    With TEST_POSTGRES, leave out the tests that do not use it: they would do the same again.
+    """
+    long = {item.path for item in items if "tmp_path" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in long)
     # A shell's background job ignores SIGINT, and so would every process that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if "TEST_POSTGRES" in os.environ:

@@ -1,5 +1,6 @@
 """Runs ``todo-api`` in forks of a process that has its modules imported: these start much sooner."""
 
+import json
 import multiprocessing
 import os
 import re
@@ -50,7 +51,7 @@ class Fork(ForkServerProcess):
         os.chdir(self._directory)
         for limit in self._limits.split():
             module, constant, value = re.split(r"\.(?=\w+=)|=", limit)
-            setattr(import_module(f"todo_api.{module}"), constant, float(value))
+            setattr(import_module(f"todo_api.{module}"), constant, json.loads(value))
         sys.argv = ["todo-api", *self._arguments]
         import_module("todo_api.commands").main()
 

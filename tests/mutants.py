@@ -41,7 +41,7 @@ FIRST = {
     "todo_api/postgres/connections.py": "pipeline",
     "todo_api/postgres/database.py": "pipeline idempotency problems explain",
     "todo_api/postgres/conninfo.py": "sessions environments",
-    "todo_api/postgres/startup.py": "start environments sessions operators_pages",
+    "todo_api/postgres/startup.py": "start environments sessions database_page",
     "todo_api/postgres/migrations.py": "migrate roles",
     "todo_api/postgres/errors.py": "start environments migrate explain",
     "todo_api/postgres/explain.py": "explain",
