@@ -37,9 +37,9 @@ COPIED += ["pyproject.toml", "schemathesis.toml", "README.md", "Makefile", ".env
 
 # Which test modules concern a file, most likely first.
 FIRST = {
-    "todo_api/postgres/pipeline.py": "pipeline",
-    "todo_api/postgres/connections.py": "pipeline",
-    "todo_api/postgres/database.py": "pipeline idempotency problems explain",
+    "todo_api/postgres/pipeline.py": "pipeline connections",
+    "todo_api/postgres/connections.py": "connections pipeline",
+    "todo_api/postgres/database.py": "pipeline connections idempotency problems explain",
     "todo_api/postgres/conninfo.py": "sessions environments",
     "todo_api/postgres/startup.py": "start environments sessions database_page",
     "todo_api/postgres/migrations.py": "migrate roles",
