@@ -1,6 +1,7 @@
 """What tests share: a real PostgreSQL, the application on it, and its users."""
 
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -19,14 +20,26 @@ from todo_api.postgres import embedded, migrations
 from todo_api.settings import Settings
 
 from .api import User, make_user, talking_to
-from .databases import NewDatabase, as_login, databases, post_apply
+from .databases import Databases, NewDatabase, as_login, databases, post_apply
 from .engines import IN_A_HURRY, postgresql
 from .outage import Server
-from .service import serving
+from .service import ROOT, serving
+
+
+def pytest_configure() -> None:
+    """Have every process that the tests start import from this tree, and no HTTP client read certificates."""
+    os.environ["PYTHONPATH"] = str(ROOT)
+    os.environ["SSL_CERT_DIR"] = str(ROOT / "tests")  # each client would read a hundred, in 30 ms
+    os.environ.pop("SSL_CERT_FILE", None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With TEST_POSTGRES, leave out the tests that do not use it: they would do the same again."""
+    """Run the modules first that need a directory, since they take longest: so all processes end together.
+
+    With TEST_POSTGRES, leave out the tests that do not use it: they would do the same again.
+    """
+    long = {item.path for item in items if "tmp_path" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in long)
     # A shell's background job ignores SIGINT, and so would every process that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if "TEST_POSTGRES" in os.environ:
@@ -100,6 +113,22 @@ def empty_database(postgres: str, application_role: str | None) -> Iterator[NewD
     """Makes databases without a schema. They go before the role, which may do things in them."""
     with databases(postgres, "template1") as make:
         yield make
+
+
+@pytest.fixture
+def made(postgres: str) -> Iterator[Databases]:
+    """Makes databases with these options, such as another locale, dropped at the end."""
+    names = []
+    with psycopg.connect(postgres, autocommit=True) as connection:
+
+        def make(options: str = "") -> str:
+            names.append(f"todo_test_{uuid4().hex[:12]}")
+            connection.execute(f"create database {names[-1]} template template0 {options}".encode())
+            return re.sub(r"/[^/?]*(\?|$)", rf"/{names[-1]}\1", postgres, count=1)
+
+        yield make
+        for name in names:
+            connection.execute(f"drop database if exists {name} with (force)".encode())
 
 
 @pytest.fixture(scope="session")

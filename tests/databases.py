@@ -12,6 +12,7 @@ from psycopg import sql
 from .service import ROOT
 
 NewDatabase = Callable[[], str]
+Databases = Callable[[str], str]  # with options, such as another locale
 
 
 @contextmanager
@@ -48,3 +49,12 @@ def waiting(url: str) -> int:
     with psycopg.connect(url) as connection:
         query = "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
         return connection.execute(query).rowcount
+
+
+def alter(url: str, **settings: str) -> None:
+    """Have every session of a database begin with these settings, as its administrator would."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        name = sql.Identifier(connection.info.dbname)
+        for setting, value in settings.items():
+            change = sql.SQL("alter database {} set {} = {}")
+            connection.execute(change.format(name, sql.SQL(setting), sql.Literal(value)))

@@ -37,15 +37,15 @@ COPIED += ["pyproject.toml", "schemathesis.toml", "README.md", "Makefile", ".env
 
 # Which test modules concern a file, most likely first.
 FIRST = {
-    "todo_api/postgres/pipeline.py": "pipeline",
-    "todo_api/postgres/connections.py": "pipeline",
-    "todo_api/postgres/database.py": "pipeline idempotency problems explain",
-    "todo_api/postgres/conninfo.py": "environments",
-    "todo_api/postgres/startup.py": "start environments operators_pages",
+    "todo_api/postgres/pipeline.py": "pipeline connections",
+    "todo_api/postgres/connections.py": "connections pipeline",
+    "todo_api/postgres/database.py": "pipeline connections idempotency problems explain",
+    "todo_api/postgres/conninfo.py": "sessions environments",
+    "todo_api/postgres/startup.py": "start environments sessions database_page",
     "todo_api/postgres/migrations.py": "migrate roles",
     "todo_api/postgres/errors.py": "start environments migrate explain",
     "todo_api/postgres/explain.py": "explain",
-    "todo_api/postgres/*.py": "embedded",
+    "todo_api/postgres/*.py": "embedded embedded_data embedded_ends",
     "todo_api/queries.py": "queries tasks explain",
     "todo_api/resources/*": "tasks users preconditions idempotency listing openapi",
     "todo_api/http/problems.py": "problems openapi requests",
@@ -65,7 +65,7 @@ FIRST = {
     "sql/migrations/*": "migrate health roles",
     "sql/health/*": "health",
     "sql/*": "listing tasks users idempotency preconditions ownership main",
-    "migrations/*": "migrate roles tasks users",
+    "migrations/*": "migrate roles tasks users odd_rows",
 }
 
 INVERSE: dict[type[ast.AST], type[ast.AST]] = {

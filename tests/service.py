@@ -9,9 +9,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 
+from .forks import Fork
 from .waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
@@ -25,23 +27,36 @@ def environment(directory: Path, **variables: str) -> dict[str, str]:
 
 
 def run(directory: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command of ``todo-api`` to its end, in ``directory``."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=directory,
-        env=environment(directory, **variables),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    """Run a command of ``todo-api`` to its end, in ``directory``.
+
+    A fork has the modules imported. Only a new interpreter heeds PYTHONPATH.
+    """
+    settings = environment(directory, **variables)
+    if "PYTHONPATH" in variables:
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=directory,
+            env=settings,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    with TemporaryDirectory() as place:
+        output, errors = Path(place, "stdout"), Path(place, "stderr")
+        fork = Fork(arguments, directory, settings, output, errors)
+        try:
+            status = fork.wait(120)
+        finally:
+            fork.kill()
+        return subprocess.CompletedProcess(arguments, status, output.read_text(), errors.read_text())
 
 
 class Service:
     """A server process, which serves by now."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes] | Fork", log: Path) -> None:
         self.process = process
         self._log = log
 
@@ -83,24 +98,31 @@ def _is_worker(process: psutil.Process) -> bool:
 def serving(
     directory: Path,
     *arguments: str,
-    command: Sequence[str] = (*COMMAND, "serve"),
+    command: Sequence[str] | None = None,
     ready: str = "startup complete",
+    limits: str = "",
     **variables: str,
 ) -> Iterator[Service]:
     """Run ``todo-api serve`` on a free port, and on its own PostgreSQL unless DATABASE_URL is given.
 
+    ``limits`` are constants to be changed, such as ``server.processes.STOP_LIMIT=1``; workers have their own.
     Another ``command`` is one that serves too. It prints its URL before ``ready``, or right behind it.
     """
     log = directory / f"serve-{time.monotonic_ns()}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, *arguments],
-            cwd=directory,
-            env=environment(directory, **variables),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+    settings = environment(directory, **variables)
+    process: subprocess.Popen[bytes] | Fork
+    if command is None and "PYTHONPATH" not in variables:
+        process = Fork(["serve", *arguments], directory, settings, log, limits=limits)
+    else:
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*(command or [*COMMAND, "serve"]), *arguments],
+                cwd=directory,
+                env=settings,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
     service = Service(process, log)
     try:
         while ready not in service.log:
@@ -114,4 +136,4 @@ def serving(
             process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
+            process.wait(30)

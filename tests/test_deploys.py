@@ -88,8 +88,9 @@ def refuses(service: Service) -> bool:
 def test_a_stop_waits_for_nobody_for_ever(workers: str, tmp_path: Path, new_database: NewDatabase) -> None:
     """Clients that send half a request, and requests stuck behind a lock, hold up the end a while only."""
     database = new_database()
+    limits = "server.protocol.SHUTDOWN_ARRIVAL_LIMIT=1" if workers == "1" else ""
     with (
-        serving(tmp_path, DATABASE_URL=database, WORKERS=workers) as service,
+        serving(tmp_path, limits=limits, DATABASE_URL=database, WORKERS=workers) as service,
         psycopg.connect(database) as other,
     ):
         load = Load(service.url)

@@ -16,8 +16,8 @@ from todo_api.settings import Settings
 
 from .api import assert_problem, make_user, talking_to
 from .engines import IN_A_HURRY
+from .postmaster import root_only, small_disk
 from .service import ROOT, serving
-from .test_embedded import root_only, small_disk
 from .waiting import wait_until
 
 SLOW_WORKER = """

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -25,9 +25,11 @@ INSERT = "insert into things values ($1::int) returning id"
 
 
 @pytest.fixture(scope="module")
-def own_database(empty_database: NewDatabase) -> str:
-    """A database of this module's own."""
-    return empty_database()
+def own_database(empty_database: NewDatabase) -> Iterator[str]:
+    """A database of this module's own. What is in memory by now need not be looked through each time."""
+    gc.freeze()
+    yield empty_database()
+    gc.unfreeze()
 
 
 @pytest.fixture

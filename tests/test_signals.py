@@ -10,7 +10,7 @@ import pytest
 
 from .databases import NewDatabase
 from .load import Load
-from .service import Service, serving
+from .service import COMMAND, Service, serving
 from .test_deploys import LIMIT
 from .waiting import wait_until
 
@@ -40,8 +40,9 @@ def hang_up(service: Service) -> None:
 
 @pytest.mark.parametrize("stopped", [1, 2])
 def test_stopped_workers_do_not_hold_up_the_end(stopped: int, tmp_path: Path, database_url: str) -> None:
-    """Ten seconds after SIGTERM all is over, also for workers that do not run."""
-    with serving(tmp_path, DATABASE_URL=database_url, WORKERS="2") as service:
+    """STOP_LIMIT after SIGTERM all is over, also for workers that do not run."""
+    limits = "server.processes.STOP_LIMIT=1"
+    with serving(tmp_path, limits=limits, DATABASE_URL=database_url, WORKERS="2") as service:
         service.has_started(2)
         workers = service.workers
         for worker in workers[:stopped]:
@@ -66,7 +67,8 @@ def test_nohup_is_respected(workers: str, tmp_path: Path, database_url: str) -> 
     """Where SIGHUP was ignored from the start, it stays so."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with serving(tmp_path, DATABASE_URL=database_url, WORKERS=workers) as service:
+        variables = {"DATABASE_URL": database_url, "WORKERS": workers}
+        with serving(tmp_path, command=[*COMMAND, "serve"], **variables) as service:
             service.has_started(int(workers))
             hang_up(service)
             time.sleep(1)
@@ -98,11 +100,15 @@ def test_sigusr2_leaves_a_single_worker_alone(tmp_path: Path, database_url: str)
 
 
 def test_what_ended_a_worker_is_logged(tmp_path: Path, database_url: str) -> None:
-    """With its signal, each time."""
-    with serving(tmp_path, DATABASE_URL=database_url, WORKERS="2") as service:
-        for deaths in (1, 2):
-            service.has_started(deaths + 1)
+    """With its signal, each time, and at once: also if its supervisor waits for it to answer."""
+    limits = "server.processes.START_LIMIT=1000"
+    with serving(tmp_path, limits=limits, DATABASE_URL=database_url, WORKERS="2") as service:
+        for number, name, hangs in [(signal.SIGBUS, "Bus error", False), (signal.SIGKILL, "Killed", True)]:
+            service.has_started(3 if hangs else 2)
             worker = service.workers[0]
-            worker.send_signal(signal.SIGBUS)
-            line = f"Worker {worker.pid} ended with signal {signal.SIGBUS.value}, Bus error"
+            if hangs:
+                worker.suspend()
+                time.sleep(0.7)
+            worker.send_signal(number)
+            line = f"Worker {worker.pid} ended with signal {number.value}, {name}"
             wait_until(lambda line=line: line in service.log)  # type: ignore[misc]

@@ -24,7 +24,7 @@ from todo_api.settings import Settings, SettingsError, load
 
 from .api import make_user, talking_to
 from .databases import NewDatabase
-from .service import serving
+from .service import COMMAND, serving
 
 
 @pytest.fixture
@@ -185,7 +185,8 @@ def test_a_collector_that_is_away_delays_the_end_by_two_seconds(
         if not answers:
             collector.close()
         variables = {"OPENTELEMETRY": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
-        with serving(tmp_path, DATABASE_URL=database_url, **variables) as service:
+        variables["DATABASE_URL"] = database_url
+        with serving(tmp_path, command=[*COMMAND, "serve"], **variables) as service:
             assert 200 == httpx.get(f"{service.url}/health/ready").status_code
             began = time.monotonic()
             service.stop()

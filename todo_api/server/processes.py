@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Thread, Timer
 from types import FrameType
@@ -113,6 +114,14 @@ class _Supervisor(Multiprocess):
         signal.signal(signal.SIGHUP, hang_up)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        signal.signal(signal.SIGCHLD, self._end_wait)
+
+    def _end_wait(self, _signal: int, _frame: FrameType | None) -> None:
+        """End the main loop's wait for the answer of a worker that has just ended."""
+        for worker in self.processes:
+            if wait([worker.process.sentinel], 0):
+                with suppress(OSError):
+                    worker.child_conn.send(False)
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
         """Stop the workers now, whatever the main loop waits for, and kill those that do not end in time."""

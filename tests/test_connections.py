@@ -1,0 +1,221 @@
+"""Shared connections are replaced, left and closed in time, and statements find one that answers."""
+
+import asyncio
+from contextlib import suppress
+from unittest.mock import AsyncMock
+
+import psycopg
+import pytest
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
+
+from todo_api.postgres.connections import _Terminate
+from todo_api.postgres.pipeline import OverdueError, UnansweredError
+
+from .databases import NewDatabase, waiting
+from .executor import opened
+from .relay import Relay
+from .waiting import wait_until
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The event loop that serves; most other tests run on asyncio's."""
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture
+def database_url(empty_database: NewDatabase) -> str:
+    """A database of the test's own, where nobody else's connections are."""
+    return empty_database()
+
+
+async def test_what_a_broken_connection_carried_is_unanswered(database_url: str) -> None:
+    """All of it fails at once, and the next statement succeeds."""
+    async with opened(database_url) as database:
+        await database.warm()
+        tasks = [asyncio.create_task(database.run("select pg_sleep(30)")) for _ in range(100)]
+        await asyncio.sleep(0.1)
+        await database.cut()
+        async with asyncio.timeout(60):
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {UnansweredError} == {type(outcome) for outcome in outcomes}
+        assert [(1,)] == await database.run("select 1")
+
+
+async def test_connections_cut_while_idle_cost_no_statement(database_url: str) -> None:
+    """They are noticed when they end, and replaced when there is a statement for them, not before."""
+    async with opened(database_url, size=4) as database:
+        for _ in range(2):
+            await database.warm()
+            await database.cut()
+            await asyncio.sleep(0.3)
+            sessions = "select from pg_stat_activity where application_name = 'todo-api test'"
+            assert [] == await database.admin(sessions)
+            assert [[(1,)]] * 20 == await asyncio.gather(*(database.run("select 1") for _ in range(20)))
+
+
+async def test_all_connections_cut_unnoticed_cost_no_repeatable_statement(database_url: str) -> None:
+    """A statement that finds one of them broken is not sent to the next broken one."""
+    async with opened(database_url, size=4) as database:
+        await database.warm()
+        with psycopg.connect(database_url, autocommit=True) as connection:  # meanwhile the loop stands still
+            connection.execute(
+                "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+                " where application_name = 'todo-api test'"
+            )
+        runs = [database.run("select 1", repeatable=True) for _ in range(20)]
+        assert [[(1,)]] * 20 == await asyncio.gather(*runs)
+
+
+async def test_a_frozen_connection_is_left_in_bounded_time(database_url: str) -> None:
+    """Its statements are overdue within the time-out, and another one takes its place."""
+    async with (
+        Relay(database_url).listening() as relay,
+        opened(relay.url, size=1, timeout=0.4) as database,
+    ):
+        assert [(1,)] == await database.run("select 1")
+        relay.break_all("stall")
+        async with asyncio.timeout(60):
+            with pytest.raises(OverdueError):
+                await database.run("select 1")
+            replaced = False
+            while not replaced:
+                with suppress(psycopg.OperationalError):
+                    replaced = [(2,)] == await database.run("select 2")
+
+
+async def test_a_stalled_connection_takes_no_new_statements(database_url: str) -> None:
+    """While one waits for a lock, hundreds of others are answered at once on the other connection."""
+    async with opened(database_url, timeout=60) as database:
+        await database.run("create table things (id int)")
+        await database.warm()
+        async with await psycopg.AsyncConnection.connect(database_url) as other:
+            await other.execute("lock table things")
+            stuck = asyncio.create_task(database.run("select id from things"))
+            await asyncio.sleep(0.1)
+            async with asyncio.timeout(30):
+                assert [[(1,)]] * 300 == await asyncio.gather(*(database.run("select 1") for _ in range(300)))
+            assert not stuck.done()
+        assert [] == await stuck
+
+
+async def test_a_read_does_not_wait_for_a_lock_of_others(database_url: str) -> None:
+    """Even if statements that wait hold every connection: reads move to another, which the pool has spare."""
+    async with opened(database_url, timeout=60) as database:
+        await database.run("create table things (id int)")
+        await database.warm()
+        async with await psycopg.AsyncConnection.connect(database_url) as other:
+            await other.execute("lock table things")
+            runs = [database.run("insert into things values (1)") for _ in range(8)]
+            stuck = [asyncio.create_task(run) for run in runs]
+            await asyncio.sleep(0)
+            reads = [database.run("select 1", repeatable=True) for _ in range(20)]
+            async with asyncio.timeout(30):
+                assert [[(1,)]] * 20 == await asyncio.gather(*reads)
+        await asyncio.gather(*stuck)
+        assert 8 == len(await database.run("select id from things"))
+
+
+async def test_more_than_the_queue_holds_is_refused(database_url: str) -> None:
+    """Both when answers are awaited and when a connection is; what was accepted is not disturbed."""
+    async with opened(database_url, max_queue=10) as database:
+        for _ in range(2):  # the first time there is no connection yet
+            tasks = [asyncio.create_task(database.run("select 1 from pg_sleep(0.05)")) for _ in range(50)]
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            assert {True, False} == {isinstance(outcome, TooManyRequests) for outcome in outcomes}
+            assert 10 <= outcomes.count([(1,)]) <= 12
+
+
+async def test_no_connection_in_time_is_a_pool_timeout(database_url: str) -> None:
+    """A statement waits for half of its time, the error says why, and then nobody tries to connect."""
+    async with Relay(database_url).listening() as relay, opened(relay.url, timeout=0.4) as database:
+        relay.refuses = True
+        async with asyncio.timeout(60):
+            runs = [database.run("select 1") for _ in range(9)]
+            outcomes = await asyncio.gather(*runs, return_exceptions=True)
+        assert {PoolTimeout} == {type(outcome) for outcome in outcomes}
+        assert "connection" in str(outcomes[0])
+        assert database.connections._opening
+        async with asyncio.timeout(20):
+            await database.connections._opening  # it ends, as nobody waits any more
+        relay.refuses = False
+        await asyncio.sleep(0.3)
+        assert [(1,)] == await database.run("select 1")
+
+
+async def test_a_statement_behind_a_lock_is_overdue(database_url: str) -> None:
+    """Its session is ended, so that it does not write once the lock is gone."""
+    async with opened(database_url, timeout=0.8) as database:
+        await database.run("create table things (id int)")
+        await database.warm()
+        async with await psycopg.AsyncConnection.connect(database_url) as other:
+            await other.execute("lock table things")
+            with pytest.raises(OverdueError):
+                await database.run("insert into things values (1)")
+        assert [] == await database.run("select id from things")
+
+
+async def test_what_is_sent_behind_an_overdue_statement_is_not_executed(database_url: str) -> None:
+    """The server has read it, and would begin it if only the statement before it were cancelled."""
+    async with opened(database_url, size=1, timeout=0.8) as database:
+        await database.run("create table things (id int)")
+        await database.run("create table others (id int)")
+        async with await psycopg.AsyncConnection.connect(database_url) as other:
+            await other.execute("lock table things")
+            runs = [database.run("select id from things"), database.run("insert into others values (1)")]
+            outcomes = await asyncio.gather(*runs, return_exceptions=True)
+            assert [OverdueError, UnansweredError] == [type(outcome) for outcome in outcomes]
+        assert [] == await database.run("select id from others")
+
+
+@pytest.mark.parametrize("how", ["terminated", "cancelled"])
+async def test_an_overdue_statement_does_not_wait_on(
+    how: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session is terminated, or, as behind a pooler, where its process is another, it is cancelled."""
+    if how == "terminated":
+        monkeypatch.setattr(psycopg.AsyncConnection, "cancel_safe", AsyncMock())
+    else:
+        monkeypatch.setattr(_Terminate, "positional", b"select $1::int")
+    async with opened(database_url, size=1, timeout=4) as database:
+        await database.run("create table things (id int)")
+        async with await psycopg.AsyncConnection.connect(database_url) as other:
+            await other.execute("lock table things")
+            with pytest.raises(OverdueError):
+                await database.run("insert into things values (1)")
+            await asyncio.to_thread(wait_until, lambda: waiting(database_url) == 0)
+        assert [] == await database.run("select id from things")
+
+
+async def test_a_server_that_does_not_react_is_left_in_time(database_url: str) -> None:
+    """Where not even the session that is to end the other one opens."""
+    async with Relay(database_url).listening() as relay, opened(relay.url, size=1, timeout=0.4) as database:
+        assert [(1,)] == await database.run("select 1")
+        relay.break_all("stall")
+        relay.step, relay.act = "connecting", "stall"
+        async with asyncio.timeout(3):
+            with pytest.raises(OverdueError):
+                await database.run("select 1")
+
+
+async def test_closing_waits_for_answers_and_leaves_no_session(database_url: str) -> None:
+    """What was sent is answered, what comes later is refused."""
+    async with opened(database_url) as database:
+        await database.warm()
+        last = asyncio.create_task(database.run("select 1 from pg_sleep(0.1)"))
+        await asyncio.sleep(0)
+    assert last.done() and [(1,)] == last.result()
+    with pytest.raises(PoolClosed):
+        await database.run("select 1")
+    await asyncio.sleep(0.3)  # the server takes a moment to notice
+    assert [] == await database.admin("select from pg_stat_activity where application_name = 'todo-api test'")
+
+
+async def test_connections_are_renewed_at_the_end_of_their_life(database_url: str) -> None:
+    """The pool's `max_lifetime` holds, and costs no statement."""
+    async with opened(database_url, timeout=1, max_lifetime=0.3) as database:
+        pids = set()
+        for _ in range(60):
+            pids |= {*await database.run("select pg_backend_pid()")}
+            await asyncio.sleep(0.02)
+        assert 2 < len(pids)
