@@ -55,4 +55,5 @@ async def test_every_answer_is_safe_to_show(ada: User, method: str, path: str, b
         assert ["nosniff"] == response.headers.get_list("x-content-type-options")
         assert ["no-cache"] == response.headers.get_list("cache-control")
         assert 1 == len(response.headers.get_list("x-request-id"))
+        assert re.fullmatch(r"\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT", response.headers["date"])
         assert "server" not in response.headers

@@ -224,6 +224,7 @@ async def test_a_page_is_full_also_where_a_filter_leaves_gaps(ada: User) -> None
         (10_001, [1], [[], [1]]),
         (10_001, [2], [[2], []]),
         (10_001, [2, 3, 4], [[4, 3], [2]]),
+        (10_001, [3, 4, 5], [[5, 4], [3]]),
         (20_500, [20_500, 20_000, 10_501, 500, 1], [[20_500, 20_000], [10_501], [500, 1]]),
     ],
 )
@@ -326,9 +327,13 @@ async def test_a_wrong_parameter_is_named(ada: User, name: str, value: str) -> N
     ],
 )
 async def test_unknown_and_repeated_parameters_are_named(ada: User, query: str, names: list[str]) -> None:
-    """All of them at once."""
+    """All of them at once, and with an unknown one those that there are."""
     problem = assert_problem(await ada.client.get(f"{ada.tasks}?{query}"), 422, "invalid-request")
     assert names == [fault["parameter"] for fault in problem["errors"]]
+    known = "There is no parameter of this name. The parameters are "
+    known += "limit, after, completed, q, updated_since, sort."
+    told = {fault["parameter"] for fault in problem["errors"] if fault["detail"] == known}
+    assert told == {name for name in names if name not in WRONG}
 
 
 async def test_a_thousand_unknown_parameters_get_a_short_answer(ada: User) -> None:

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from errno import EMFILE, ENOENT
 from typing import Any
 from uuid import uuid4
 
@@ -64,17 +65,31 @@ def assert_told_to_retry(response: httpx.Response, slug: str) -> None:
     assert re.fullmatch(r"[1-9]\d*", response.headers["retry-after"])
 
 
+PROBLEMS = {
+    400: ["bad-request", "malformed-body"],
+    401: ["unauthorized"],
+    403: ["forbidden"],
+    404: ["not-found", "task-not-found", "user-not-found"],
+    405: ["method-not-allowed"],
+    408: ["too-slow"],
+    409: ["email-taken"],
+    412: ["precondition-failed", "task-changed"],
+    413: ["body-too-large"],
+    415: ["unsupported-media-type"],
+    422: ["idempotency-key-reused", "invalid-request"],
+    431: ["head-too-large"],
+    500: ["internal-error"],
+    503: ["schema-behind", "timed-out", "unavailable"],
+}
+
+
 def test_each_kind_of_problem_is_its_own() -> None:
-    """A type is a stable relative URI, with a title and a sentence that a person can act on."""
-    assert (
-        len(problem_types())
-        == len({kind.uri for kind in problem_types()})
-        == len({kind.title for kind in problem_types()})
-    )
-    for kind in problem_types():
-        assert re.fullmatch(r"/problems/[a-z]+(-[a-z]+)*", kind.uri)
-        assert 400 <= kind.status_code <= 599
-        assert kind.detail.endswith(".")
+    """A type is a stable relative URI, with a status, a title and a sentence that a person can act on."""
+    kinds = problem_types()
+    expected = [(status, f"/problems/{slug}") for status, slugs in PROBLEMS.items() for slug in slugs]
+    assert expected == [(kind.status_code, kind.uri) for kind in kinds]
+    assert len(kinds) == len({kind.title for kind in kinds})
+    assert all(kind.detail.endswith(".") for kind in kinds)
 
 
 @pytest.mark.parametrize(("method", "path", "body"), [*OPERATIONS, *USER_OPERATIONS])
@@ -150,7 +165,7 @@ async def test_a_defect_is_logged_and_not_told(
     )
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert ("find-me", "todo_api.http.errors") == (vars(record)["request_id"], record.name)
-    assert "UndefinedColumn" in record.getMessage()
+    assert "Internal error: UndefinedColumn 42703" == record.getMessage()
     text = logging.Formatter().format(record)
     assert "Traceback" in text
     assert "s3cret" not in text
@@ -222,6 +237,8 @@ def test_a_violation_means_what_its_constraint_says(
         (errors.InsufficientPrivilege(), "unavailable"),
         (errors.UndefinedColumn(), "internal-error"),
         (errors.NumericValueOutOfRange(), "internal-error"),
+        (OSError(EMFILE, "too many open files"), "unavailable"),
+        (OSError(ENOENT, "no such file"), "internal-error"),
         (ZeroDivisionError(), "internal-error"),
     ],
     ids=repr,

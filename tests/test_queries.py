@@ -153,6 +153,13 @@ def test_each_call_passes_what_its_file_takes(call: Call) -> None:
     assert set(call.statement.parameters) == call.keywords
 
 
+@pytest.mark.parametrize("call", CALLS, ids=[call.where for call in CALLS])
+def test_only_what_may_run_twice_is_repeatable(call: Call) -> None:
+    """Every read, and the create with a key; any other write could write twice."""
+    reads = call.statement.text.startswith(b"select ")
+    assert call.statement.repeatable == (reads or call.statement is CREATE_ONCE)
+
+
 def test_no_served_statement_escapes() -> None:
     """Each statement of a resource or a probe is in a call that is compared, but for the command line's."""
     for_operators = {"users/delete", "users/find", "users/list", "migrations/digests", "migrations/taken"}

@@ -21,7 +21,7 @@ def only_the_owner(connection: ASGIConnection, _handler: BaseRouteHandler) -> No
     if caller is None:
         raise NotAuthorizedException(headers={"WWW-Authenticate": "Caller"})
     if caller != str(connection.path_params.get("user_id", caller)):
-        raise PermissionDeniedException
+        raise PermissionDeniedException(headers={"WWW-Authenticate": "Caller error=insufficient_scope"})
 
 
 @pytest.fixture
@@ -66,6 +66,7 @@ async def test_a_guard_can_refuse(method: str, path: str, guarded: AsyncClient) 
     """It stands before every operation on what is somebody's, and knows whose."""
     response = await guarded.request(method, path.format(uuid4(), uuid4()), headers={"X-Caller": "mallory"})
     assert_problem(response, 403, "forbidden")
+    assert "Caller error=insufficient_scope" == response.headers["www-authenticate"]
 
 
 def test_resources_are_guarded_and_nothing_else(settings: Settings) -> None:

@@ -98,6 +98,7 @@ async def test_a_chunked_body(remote: httpx.AsyncClient, ada: User) -> None:
         "GET /api/users/%ff%fe HTTP/1.1",
         "GET /api/users/\xff\xfe HTTP/1.1",
         "GET /\xc3\xa9 HTTP/1.1",
+        "GET /api/0f9b1d5e-6f0a-4c3b-9a53-8a6f5d0c2b71/tasks?\xff=1 HTTP/1.1",
         "GET http://elsewhere.example/nope HTTP/1.1",
         "GET //elsewhere.example/nope HTTP/1.1",
         "GET /nope#fragment HTTP/1.1",

@@ -6,7 +6,6 @@ also refuses some preflights in plain text.
 
 from collections.abc import Sequence
 
-from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 _EXPOSED = b"Accept-Patch, Allow, ETag, Idempotency-Replayed, Link, Location, Retry-After, X-Request-Id"
@@ -34,9 +33,6 @@ class Cors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as the application does, and add the headers for the request's origin."""
-        if scope["type"] != ScopeType.HTTP:
-            await self._app(scope, receive, send)
-            return
         fields = scope["state"]["fields"]
         origin = fields.get(b"origin")
         # `Vary` is on every response, or a cache would mix up origins.
@@ -44,7 +40,7 @@ class Cors:
         if self._any or origin in self._origins:
             headers.append((b"access-control-allow-origin", b"*" if self._any else origin))
             headers.append((b"access-control-expose-headers", _EXPOSED))
-        if scope["method"] == "OPTIONS" and b"access-control-request-method" in fields:
+        if b"access-control-request-method" in fields:  # a browser sends that with OPTIONS only
             headers += _PREFLIGHT
 
         async def send_with_headers(message: Message) -> None:

@@ -30,7 +30,6 @@ from todo_api.http.problems import (
     TimedOut,
     Unauthorized,
     Unavailable,
-    problem_types,
 )
 
 log = logging.getLogger(__name__)
@@ -80,13 +79,12 @@ def translate(error: Exception) -> Problem:
 
 
 def _from_database(error: psycopg.Error) -> Problem:
-    for kind in problem_types():
-        if kind.violation and isinstance(error, kind.violation[0]):
-            # Citus appends a shard's number to the constraint's name, or reports no name. Then the class
-            # decides: a client can cause only one violation of each.
-            constraint = kind.violation[1]
-            if (error.diag.constraint_name or constraint).startswith(constraint):
-                return kind()
+    if known := Problem.violations.get(type(error)):
+        constraint, kind = known
+        # Citus appends a shard's number to the constraint's name, or reports no name. Then the class decides:
+        # a client can cause only one violation of each.
+        if (error.diag.constraint_name or constraint).startswith(constraint):
+            return kind()
     match error:
         case errors.QueryCanceled() | errors.LockNotAvailable():
             return TimedOut()

@@ -9,7 +9,6 @@ from litestar import Request, Response
 from litestar.exceptions import MethodNotAllowedException
 from litestar.plugins import ReceiveRoutePlugin
 from litestar.routes import BaseRoute, HTTPRoute
-from litestar.utils import normalize_path
 
 from todo_api.http.bodies import JSON
 
@@ -35,8 +34,7 @@ def answer_options(request: Request[Any, Any, Any], error: MethodNotAllowedExcep
     """Answer OPTIONS with `Allow`, and with `Accept-Patch` (RFC 5789, section 3.1) where PATCH is allowed."""
     headers = allow(error)
     if "PATCH" in headers["Allow"]:
-        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-        router = request.app.asgi_router
-        _, handler, *_ = router.handle_routing(path=normalize_path(path), method="PATCH")
+        path = request.scope["path"].removeprefix(request.scope["root_path"])
+        _, handler, *_ = request.app.asgi_router.handle_routing(path=path, method="PATCH")
         headers["Accept-Patch"] = ", ".join(handler.opt.get("body_types", (JSON,)))
     return Response(None, status_code=204, headers=headers)

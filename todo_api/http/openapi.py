@@ -11,6 +11,7 @@ problems that all its operations share. ``python -m tests.examples`` writes real
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from http import HTTPStatus
@@ -80,7 +81,7 @@ class _Builder:
     def __init__(self, app: Litestar) -> None:
         self.components: dict[str, Json] = {"schemas": {}, "parameters": {}, "headers": {}}
         self.examples = msgspec.json.decode((Path(__file__).parent / "examples.json").read_bytes())
-        self.tags: dict[str, str] = {}
+        self.tags: Json = {}
         paths: dict[str, Json] = {}
         routes = sorted(documented(app), key=lambda each: (each[0], METHODS.index(each[1])))
         for path, method, handler in routes:
@@ -96,7 +97,6 @@ class _Builder:
                 "contact": {"name": "The operator of this service"},
                 "license": {"name": "MIT", "identifier": "MIT"},
             },
-            "servers": [],
             "tags": [{"name": name, "description": text} for name, text in self.tags.items()],
             "paths": paths,
             "components": {name: dict(sorted(each.items())) for name, each in self.components.items()},
@@ -106,16 +106,15 @@ class _Builder:
         """One operation, with the problems that its declaration names or implies."""
         tags = handler.resolve_tags()
         controller = handler.fn.__globals__[handler.fn.__qualname__.partition(".")[0]]
-        self.tags |= dict.fromkeys(tags, getdoc(controller) or "")
+        self.tags |= dict.fromkeys(tags, getdoc(controller))
+        shared = list(shared_parameters(handler))
         described: Json = {
             "tags": tags,
             "summary": handler.summary,
-            "description": getdoc(handler.fn) or "",
+            "description": getdoc(handler.fn),
             "operationId": operation_id(handler),
+            "parameters": [*map(self.shared, shared), *self.query_parameters(handler)],
         }
-        shared = list(shared_parameters(handler))
-        if parameters := [*map(self.shared, shared), *self.query_parameters(handler)]:
-            described["parameters"] = parameters
         kinds = [*(handler.raises or ()), *handler.opt.get("raises", ()), InternalError]
         if any(parameter["in"] == "path" for parameter in shared):
             kinds.append(NotFound)
@@ -123,21 +122,18 @@ class _Builder:
             described["requestBody"] = self.body(handler)
             kinds += _WITH_BODY
         examples = self.examples.get(described["operationId"], {})
-        responses = {handler.status_code: self.success(handler, examples.get(str(handler.status_code)))}
+        status = str(handler.status_code)
+        responses = {status: self.success(handler, examples.get(status))}
         if method == "GET" and IF_NONE_MATCH in handler.opt.get("request_headers", ()):
             headers = self.header_refs(*handler.resolve_response_headers())
-            responses[304] = {"description": HTTPStatus(304).phrase, "headers": headers}
-        for status in {kind.status_code for kind in kinds} & _EXPECTED:
-            headers_of = [RETRY_AFTER] if status == 503 else []
-            responses[status] = self.problem(
-                [kind for kind in kinds if kind.status_code == status], examples, *headers_of
-            )
-        described["responses"] = {str(status): responses[status] for status in sorted(responses)}
-        described["responses"]["default"] = self.problem(
-            [kind for kind in kinds if kind.status_code not in _EXPECTED],
-            examples,
-            *([ACCEPT_PATCH] if method == "PATCH" else []),
-        )
+            responses["304"] = {"description": HTTPStatus(304).phrase, "headers": headers}
+        headers_of = {"503": [RETRY_AFTER], "default": [ACCEPT_PATCH] if method == "PATCH" else []}
+        by_status = defaultdict(list)
+        for kind in kinds:
+            by_status[str(kind.status_code) if kind.status_code in _EXPECTED else "default"].append(kind)
+        for status, group in by_status.items():
+            responses[status] = self.problem(group, examples, *headers_of.get(status, ()))
+        described["responses"] = dict(sorted(responses.items()))
         return described
 
     def query_parameters(self, handler: HTTPRouteHandler) -> Iterator[Json]:

@@ -68,7 +68,7 @@ class NoParameters(msgspec.Struct):
 
 async def refuse_parameters(request: Request[Any, Any, Any]) -> None:
     """Refuse a query string before the handler runs, unless its decorator has `query=`: then it reads it."""
-    if request.scope["query_string"] and "query" not in request.route_handler.opt:
+    if "query" not in request.route_handler.opt:
         read_query(request, NoParameters)
 
 

@@ -46,30 +46,32 @@ class Problem(HTTPException):
 
     The name of a subclass makes its ``type`` and title: TaskNotFound is /problems/task-not-found. Its
     docstring is the ``detail``, where ``{limit}`` stands for the argument ``limit``. ``remedy`` says on the
-    page of the type what a client should do. ``violation`` is the database error, with the constraint's name,
-    that means this problem.
+    page of the type what a client should do. ``violation`` is the database error that means this problem, with
+    the constraint's name.
     """
 
     uri: ClassVar[str]
     title: ClassVar[str]
     remedy: ClassVar[str]
-    violation: ClassVar[tuple[type[psycopg.Error], str] | None]
+    violations: ClassVar[dict[type[psycopg.Error], tuple[str, "type[Problem]"]]] = {}
 
     def __init_subclass__(
         cls,
         *,
         status: int,
         remedy: str,
-        limit: int = 0,
         violation: tuple[type[psycopg.Error], str] | None = None,
+        **limits: int,
     ) -> None:
         words = re.findall("[A-Z][a-z]+", cls.__name__)
         cls.uri = "/problems/" + "-".join(words).lower()
         cls.title = " ".join(words).capitalize()
         cls.status_code = status
-        cls.detail = " ".join((cls.__doc__ or "").split()).format(limit=limit)
+        cls.detail = " ".join(str(cls.__doc__).split()).format(**limits)
         cls.remedy = remedy
-        cls.violation = violation
+        if violation:
+            error, constraint = violation
+            cls.violations[error] = constraint, cls
 
     def __init__(self, *errors: Fault, detail: str = "", headers: dict[str, str] | None = None) -> None:
         """`detail` replaces the sentence of the class."""
