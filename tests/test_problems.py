@@ -92,9 +92,13 @@ def test_each_kind_of_problem_is_its_own() -> None:
     assert all(kind.detail.endswith(".") for kind in kinds)
 
 
-@pytest.mark.parametrize(("method", "path", "body"), [*OPERATIONS, *USER_OPERATIONS])
-async def test_a_database_that_is_away(settings: Settings, method: str, path: str, body: Any) -> None:
-    """503 on each operation, within the pool's timeout; the service itself starts and lives."""
+@pytest.mark.parametrize(
+    ("method", "path", "body"), [*OPERATIONS, *USER_OPERATIONS, ("GET", "/health/ready", None)]
+)
+async def test_a_database_that_is_away(
+    settings: Settings, caplog: pytest.LogCaptureFixture, method: str, path: str, body: Any
+) -> None:
+    """503 on each operation, within the pool's timeout, and a warning; the service itself starts and lives."""
     away = msgspec.structs.replace(
         settings, database_url="postgresql://u:s3cret@127.0.0.1:1/todo", pool_min_size=0, pool_timeout=0.05
     )
@@ -103,6 +107,9 @@ async def test_a_database_that_is_away(settings: Settings, method: str, path: st
     assert (503, "1") == (response.status_code, response.headers["retry-after"])
     assert method == "HEAD" or assert_problem(response, 503, "unavailable")
     assert not re.search("s3cret|127.0.0.1|todo", response.text)
+    [record] = [record for record in caplog.records if record.name == "todo_api.http.errors"]
+    assert ("WARNING", None) == (record.levelname, record.exc_info)
+    assert "Unavailable: PoolTimeout" == record.getMessage()
 
 
 async def test_a_read_behind_a_stuck_write(

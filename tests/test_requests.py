@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import httpx
@@ -149,6 +149,16 @@ async def test_a_body_that_is_not_said_to_be_json(
     assert "application/json" in assert_problem(response, 415, "unsupported-media-type")["detail"]
 
 
+async def test_a_chunked_body_that_is_not_said_to_be_json(ada: User) -> None:
+    """A body without a length is a body too."""
+
+    async def chunks() -> Any:
+        yield b'{"title":"x"}'
+
+    response = await send(ada, "POST", ada.tasks, content=chunks(), headers={"Content-Type": "text/plain"})
+    assert_problem(response, 415, "unsupported-media-type")
+
+
 @pytest.mark.parametrize(("method", "path"), [*WITH_BODY[:3], WITH_BODY[4]])
 async def test_only_patch_takes_a_merge_patch(ada: User, method: str, path: str) -> None:
     """The media type says what is meant, and elsewhere nothing means that."""
@@ -258,6 +268,15 @@ async def test_patch_says_what_it_takes(ada: User) -> None:
     assert "accept-patch" not in (await ada.client.options(ada.tasks)).headers
     refused = await ada.client.post(ada.tasks, content="x", headers={"Content-Type": "text/plain"})
     assert "accept-patch" not in refused.headers
+
+
+@pytest.mark.parametrize("prefix", ["/todo", "/api"])
+async def test_options_behind_a_prefix(app: Litestar, prefix: str) -> None:
+    """With ROOT_PATH, OPTIONS finds what PATCH takes."""
+    transport = httpx.ASGITransport(cast("Any", app), root_path=prefix)
+    async with httpx.AsyncClient(transport=transport, base_url=f"http://test{prefix}") as client:
+        response = await client.options(TASK.format(user_id=uuid4(), task_id=uuid4()))
+    assert "application/json, application/merge-patch+json" == response.headers["accept-patch"]
 
 
 ODD_IDS = [
