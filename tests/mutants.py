@@ -258,9 +258,9 @@ def passes(place: Path, modules: list[str], seconds: float) -> bool:
             sys.path[0] = str(place)
             for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "todo_api")]:
                 del sys.modules[name]
-            os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # half of the time goes into loading the others
-            options = ["-p", "anyio", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-            code = pytest.main(["-x", "-q", *options, *modules])
+            os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # to load them takes longer than many a test
+            quiet = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+            code = pytest.main([*quiet, "-p", "anyio", *modules])
         except BaseException:
             traceback.print_exc()
         finally:

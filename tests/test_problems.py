@@ -98,7 +98,7 @@ def test_each_kind_of_problem_is_its_own() -> None:
 async def test_a_database_that_is_away(
     settings: Settings, caplog: pytest.LogCaptureFixture, method: str, path: str, body: Any
 ) -> None:
-    """503 on each operation, within the pool's timeout, and a warning; the service itself starts and lives."""
+    """503 on each operation, within the pool's timeout, and a warning; the service starts and lives."""
     away = msgspec.structs.replace(
         settings, database_url="postgresql://u:s3cret@127.0.0.1:1/todo", pool_min_size=0, pool_timeout=0.05
     )

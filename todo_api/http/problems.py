@@ -46,8 +46,8 @@ class Problem(HTTPException):
 
     The name of a subclass makes its ``type`` and title: TaskNotFound is /problems/task-not-found. Its
     docstring is the ``detail``, where ``{limit}`` stands for the argument ``limit``. ``remedy`` says on the
-    page of the type what a client should do. ``violation`` is the database error that means this problem, with
-    the constraint's name.
+    page of the type what a client should do. ``violation`` is the class of the database error that means this
+    problem, and the constraint's name.
     """
 
     uri: ClassVar[str]
