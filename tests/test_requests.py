@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 from uuid import uuid4
@@ -352,9 +353,10 @@ async def test_only_lists_have_parameters(ada: User, method: str, path: str, bod
     response = await send(ada, method, path + "?colour=red&%FF", json=body)
     assert 422 == response.status_code
     if method != "HEAD":
-        detail = "There is no parameter of this name."
-        expected = [{"detail": detail, "parameter": name} for name in ("colour", "?")]
-        assert expected == assert_problem(response, 422, "invalid-request")["errors"]
+        faults = assert_problem(response, 422, "invalid-request")["errors"]
+        assert ["colour", "?"] == [fault["parameter"] for fault in faults]
+        detail = r"There is no parameter of this name\.( The parameters are limit, .+\.)?"
+        assert all(re.fullmatch(detail, fault["detail"]) for fault in faults)
 
 
 async def test_a_client_that_leaves_in_mid_body(
