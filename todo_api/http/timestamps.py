@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-Timestamp = Annotated[datetime, Meta(description="In UTC, with microseconds")]
+Timestamp = Annotated[datetime, Meta(tz=True, description="In UTC, with microseconds")]
 
 
 class _WholeSecond(datetime):
