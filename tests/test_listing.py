@@ -221,20 +221,25 @@ async def test_a_page_is_full_also_where_a_filter_leaves_gaps(ada: User) -> None
     [
         (10_000, [], [[]]),
         (10_001, [], [[], []]),
-        (10_001, [1], [[], [1]]),
-        (10_001, [2], [[2], []]),
-        (10_001, [2, 3, 4], [[4, 3], [2]]),
-        (10_001, [3, 4, 5], [[5, 4], [3]]),
-        (20_500, [20_500, 20_000, 10_501, 500, 1], [[20_500, 20_000], [10_501], [500, 1]]),
+        (10_001, [1], [[10_001], [1]]),
+        (10_001, [2], [[10_000, 2], []]),
+        (10_001, [2, 3, 4], [[10_000, 9_999, 9_998, 4, 3], [2]]),
+        (10_001, [3, 4, 5], [[9_999, 9_998, 9_997, 5, 4], [3]]),
+        (20_500, [1, 500, 501, 10_000], [[20_500, 20_001, 20_000, 10_501], [10_000, 501], [500, 1]]),
     ],
 )
 async def test_a_page_looks_at_10000_tasks_at_most(
     ada: User, database: psycopg.Connection, tasks: int, completed: list[int], pages: list[list[int]]
 ) -> None:
-    """It ends there, even if it is empty, and Link continues behind the last task that was looked at."""
-    _fill(database, ada, tasks, completed)
-    found = await walk(ada, limit=2, completed="true")
-    assert pages == [[int(title) for title in page] for page in found]
+    """It ends there, even if it is empty, and Link continues behind the last task that was looked at.
+
+    The list is the same from both ends.
+    """
+    _fill(database, ada, tasks, [*completed, *(tasks + 1 - number for number in completed)])
+    mirrored = [[tasks + 1 - number for number in page] for page in pages]
+    for sort, expected in (("-created_at", pages), ("created_at", mirrored)):
+        found = await walk(ada, limit=5, completed="true", sort=sort)
+        assert expected == [[int(title) for title in page] for page in found]
 
 
 @pytest.mark.parametrize("q", [None, "1", "nowhere"])
