@@ -37,11 +37,14 @@ async def test_a_service_without_its_database_lives_and_is_not_ready() -> None:
         assert "retry-after" in response.headers
 
 
-async def test_a_database_without_a_schema_is_not_ready(empty_database: NewDatabase) -> None:
+async def test_a_database_without_a_schema_is_not_ready(
+    empty_database: NewDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
     """An empty database is told apart from one that is away."""
     async with talking_to(create_app(Settings(database_url=empty_database()))) as client:
         problem = assert_problem(await client.get("/health/ready"), 503, "schema-behind")
         assert "todo-api migrate" in problem["detail"]
+    assert "Schema behind: SchemaBehind" in caplog.messages
 
 
 async def test_ready_follows_the_schema(new_database: NewDatabase, as_owner: Callable[[str], str]) -> None:
