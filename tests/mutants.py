@@ -61,7 +61,7 @@ FIRST = {
     "todo_api/http/middleware.py": "headers routes logs metrics",
     "todo_api/http/parameters.py": "openapi listing requests sockets",
     "todo_api/http/preconditions.py": "openapi preconditions",
-    "todo_api/http/problems.py": "problems openapi requests readme",
+    "todo_api/http/problems.py": "problems openapi requests",
     "todo_api/http/timestamps.py": "users openapi tasks headers",
     "todo_api/http/*": "openapi patterns",
     "todo_api/observability/*": "metrics logs telemetry",
