@@ -90,7 +90,7 @@ def test_each_kind_of_problem_is_its_own() -> None:
     assert expected == [(kind.status_code, kind.uri) for kind in kinds]
     assert len(kinds) == len({kind.title for kind in kinds})
     assert all(kind.detail.endswith(".") for kind in kinds)
-    limits = {kind.status_code: number for kind in kinds for number in re.findall(r"\d+", kind.detail)}
+    limits = {kind.status_code: number for kind in kinds for number in re.findall(r" (\d+) ", kind.detail)}
     assert {408: "10", 413: "65536", 431: "65536"} == limits
 
 
