@@ -71,7 +71,7 @@ FIRST = {
     "todo_api/server/*": "deploys signals start",
     "todo_api/settings.py": "settings",
     "todo_api/commands/*": "main migrate environments explain settings",
-    "todo_api/app.py": "seam routes cors logs openapi metrics telemetry pgbouncer signals",
+    "todo_api/app.py": "seam routes cors logs openapi pgbouncer metrics telemetry",
     "sql/migrations/*": "migrate health roles",
     "sql/health/*": "health",
     "sql/*": "listing tasks users idempotency preconditions ownership main",
