@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from todo_api.commands import cli, pg
-from todo_api.postgres import migrations
+from todo_api.postgres import migrations, wheel
 from todo_api.server import processes
 from todo_api.settings import FIELDS
 
@@ -70,6 +70,7 @@ def test_the_version_waits_for_nothing() -> None:
 
 def test_the_shell_completes_commands(tmp_path: Path) -> None:
     """Click's own completion works as --help says."""
+    assert 'eval "$(_TODO_API_COMPLETE=bash_source todo-api)"' in CliRunner().invoke(cli, ["--help"]).stdout
     asked = {"_TODO_API_COMPLETE": "bash_complete", "COMP_WORDS": "todo-api users l", "COMP_CWORD": "2"}
     program = Path(sys.executable).with_name("todo-api")
     done = subprocess.run([program], env=environment(tmp_path, **asked), capture_output=True, check=True)
@@ -164,7 +165,15 @@ def test_programs_of_postgresql_find_the_database(
 def test_a_program_of_the_right_version_is_chosen(
     server: int, expected: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server's own version, else the next newer one: pg_dump refuses a newer server."""
+    """The server's own version, else the next newer one: pg_dump refuses a newer server.
+
+    This needs no embedded PostgreSQL.
+    """
+
+    def missing() -> None:
+        raise wheel.EmbeddedError
+
+    monkeypatch.setattr(wheel, "find", missing)
     places = [tmp_path / str(version) for version in (98, 94, 96)]
     for place in places:
         place.mkdir()
@@ -172,10 +181,10 @@ def test_a_program_of_the_right_version_is_chosen(
         (place / "pg_dump").chmod(0o755)
     monkeypatch.setenv("PATH", os.pathsep.join(map(str, places)))
     if expected:
-        assert f"{tmp_path}/{expected}/pg_dump" == pg._program("pg_dump", server)
+        assert f"{tmp_path}/{expected}/pg_dump" == pg._program("pg_dump", server * 10000 + 6)
     else:
         with pytest.raises(click.ClickException, match="There is no pg_dump of PostgreSQL 99 or newer"):
-            pg._program("pg_dump", server)
+            pg._program("pg_dump", server * 10000 + 6)
 
 
 def test_a_change_is_served_at_once(tmp_path: Path, database_url: str) -> None:
