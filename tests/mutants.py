@@ -35,6 +35,9 @@ ROOT = Path(__file__).parent.parent
 COPIED = ["todo_api", "sql", "migrations", "tests", "docs"]
 COPIED += ["pyproject.toml", "schemathesis.toml", "README.md", "Makefile", ".env.example"]
 
+# The copies of this run. Worker processes inherit it.
+NAMED = f"todo-mutant-{os.getpid()}-"
+
 # Which test modules concern a file, most likely first.
 FIRST = {
     "todo_api/postgres/pipeline.py": "pipeline connections",
@@ -257,7 +260,8 @@ def passes(place: Path, modules: list[str], seconds: float) -> bool:
             for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "todo_api")]:
                 del sys.modules[name]
             quiet = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-            code = pytest.main([*quiet, *modules])
+            os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # they take five seconds to import
+            code = pytest.main([*quiet, "-p", "anyio.pytest_plugin", *modules])
         except BaseException:
             traceback.print_exc()
         finally:
@@ -287,7 +291,7 @@ class Given(NamedTuple):
 
 def tree() -> Path:
     """The copy of the tree that this process changes."""
-    place = Path(tempfile.gettempdir()) / f"todo-mutant-{os.getpid()}"
+    place = Path(tempfile.gettempdir()) / f"{NAMED}{os.getpid()}"
     if not place.exists():
         place.mkdir()
         for part in COPIED:
@@ -333,8 +337,8 @@ def main() -> None:
     if given.list:
         print(*(f"{each.path}: {each.change}" for each in mutants), sep="\n")
         return
-    for library in ("httpx", "litestar", "psycopg_pool", "uvicorn", "yoyo"):  # once, for every fork
-        importlib.import_module(library)
+    for module in ("todo_api.server.processes", "todo_api.observability.traces", "tests.conftest"):
+        importlib.import_module(module)  # with all libraries, once for every fork
     tally: dict[str, list[bool]] = defaultdict(list)
     command = [sys.executable, "-c", "from tests.mutants import serve; serve()"]
     with subprocess.Popen(
@@ -359,7 +363,7 @@ def main() -> None:
         print(f"{len(fates) - sum(fates):5} of {len(fates):4} noticed  {path}")
     fates = [fate for each in tally.values() for fate in each]
     print(f"{len(fates) - sum(fates):5} of {len(fates):4} noticed, {1 - sum(fates) / max(len(fates), 1):.0%}")
-    for place in Path(tempfile.gettempdir()).glob("todo-mutant-*"):
+    for place in Path(tempfile.gettempdir()).glob(f"{NAMED}*"):
         shutil.rmtree(place)
     sys.exit(any(fates))
 

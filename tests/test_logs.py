@@ -235,18 +235,25 @@ async def test_a_request_is_answered_whatever_standard_error_is(
 
 
 def test_exceptions_speak_outside_of_requests_only() -> None:
-    """In a request a stack ends in the exception's type, as its message may quote the client."""
+    """In a request a stack ends in the exception's type, as its message may quote the client.
+
+    The request's id is on every line that is logged in it.
+    """
     for form in (logs.as_json, logs.as_line):
         formatter = logs.FieldsFormatter(form)
         try:
             raise ValueError("sec" + "ret")  # the stack quotes this line
         except ValueError:
             broken = record("It broke")
-        assert "ValueError: secret" in formatter.format(broken)
+        outside = formatter.format(broken)
+        assert "ValueError: secret" in outside
+        assert not {"request_id", "None"} & {*re.findall(r"\w+", outside)}
         token = logs.request_id.set("mine")
         try:
-            assert "secret" not in formatter.format(broken)
-            assert "ValueError" in formatter.format(broken)
+            inside = formatter.format(broken)
+            assert "secret" not in inside
+            assert "ValueError" in inside
+            assert "mine" in inside
         finally:
             logs.request_id.reset(token)
 
