@@ -173,10 +173,11 @@ def test_a_value_is_taken_as_it_stands(tmp_path: Path) -> None:
 def test_settings_are_shown(tmp_path: Path) -> None:
     """Every setting, its value and where that is from, its default; a wrong one as well, no password."""
     (tmp_path / ".env").write_text(
-        "DATABASE_URL=postgresql://ada:s3cret@db/todo?sslpassword=s3cret\nPORT=x\n"
+        "DATABASE_URL=postgresql://ada:s3cret@db/todo?sslpassword=s3cret\nPORT=x\nPROT=s3cret\n"
     )
     shown = run(tmp_path, "settings", WORKERS="2", PORT="", CORS_ALLOW_ORIGINS="https://a.example,null")
     assert 0 == shown.returncode, shown.stderr
+    assert shown.stderr.startswith("Warning: .env line 3: PROT is not a setting")
     lines = {line.split()[0]: line for line in shown.stdout.splitlines()}
     assert {field.upper() for field in Settings.__struct_fields__} == lines.keys()
     assert "todo on db port 5432, as role ada from .env line 1 (default: none)" in lines["DATABASE_URL"]

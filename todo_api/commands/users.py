@@ -16,8 +16,6 @@ FIND = Statement("users/find", User)
 LIST = Statement("users/list", User)
 DELETE = Statement("users/delete", User)
 
-_PAGE = 1000
-
 
 @click.group()
 def users() -> None:
@@ -45,7 +43,7 @@ def list_(as_json: bool, limit: int | None) -> None:
     """Print the id, the creation time and the email of users, oldest first."""
     # With a server-side cursor only one page is in memory at a time.
     with connection("users") as opened, opened.transaction(), opened.cursor("users") as cursor:
-        cursor.itersize = _PAGE
+        cursor.itersize = 1000
         cursor.execute(LIST.text)
         if sys.stdout and sys.stdout.isatty() and not as_json:
             click.echo(f"{'ID':36}  {'CREATED (UTC)':16}  EMAIL")

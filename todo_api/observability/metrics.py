@@ -125,8 +125,6 @@ class Metrics:
     async def text(self) -> bytes:
         """The text format, version 0.0.4. Raises OSError if the workers' files cannot be read."""
         self._read()
-        if self._own:
-            return generate_latest(self._registry)
         # In a thread, since reading the files of many workers takes long.
         return await asyncio.to_thread(generate_latest, self._registry)
 
