@@ -136,9 +136,11 @@ def test_users_are_read_a_page_at_a_time(
             os.close(its_other_end)
             fetching = "select from pg_stat_activity where datname = current_database() "
             fetching += "and state = 'idle in transaction' and query like 'FETCH%1000%'"
-            wait_until(lambda: 1 == connection.execute(fetching.encode()).rowcount)
-            assert os.read(terminal, 99).startswith(b"ID  ")
-            listing.kill()
+            try:
+                wait_until(lambda: 1 == connection.execute(fetching.encode()).rowcount)
+                assert os.read(terminal, 99).startswith(b"ID  ")
+            finally:  # or the end of the block would wait for it
+                listing.kill()
         os.close(terminal)
 
 
