@@ -223,11 +223,13 @@ async def test_a_request_is_answered_whatever_standard_error_is(
     state: str, ada: User, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A line that cannot be written is lost, and nothing else."""
+    access_log = logs.AccessLog()
     with full() as stream:
         monkeypatch.setattr(sys, "stderr", None if state == "never open" else stream)
         if state == "closed":
             stream.close()
         await ada.lists()
+        access_log.write("GET", "/", 200, 0.1, b"/")
         if state == "full":
             monkeypatch.undo()
             with pytest.raises(OSError, match="No space"):  # what is left in the buffer

@@ -30,7 +30,7 @@ def faults(**environment: str) -> list[str]:
     [
         ("DATABASE_URL", "postgresql://u:p@a,b:5433/todo", "postgresql://u:p@a,b:5433/todo"),
         ("DATABASE_URL", "postgres:///todo?host=/run/postgresql", "postgres:///todo?host=/run/postgresql"),
-        ("DATABASE_URL", "postgresql://a:5432,[::1]:5433/todo", "postgresql://a:5432,[::1]:5433/todo"),
+        ("DATABASE_URL", "postgresql://a:65535,[::1]:5433/todo", "postgresql://a:65535,[::1]:5433/todo"),
         ("DATA_DIR", "~/todo", Path.home() / "todo"),
         ("PORT", " 8080 ", 8080),
         ("POOL_TIMEOUT", "0.5", 0.5),
@@ -61,7 +61,7 @@ def test_a_setting_is_read(variable: str, text: str, expected: object) -> None:
     [
         ("DATABASE_URL", "mysql://host/todo"),
         ("DATABASE_URL", "host=localhost password=s3cret"),
-        ("DATABASE_URL", "postgresql://u:s3cret@h:70000/todo"),
+        ("DATABASE_URL", "postgresql://u:s3cret@h:65536/todo"),
         ("DATABASE_URL", "postgresql://u:s3cret@h:five/todo"),
         ("DATABASE_URL", "postgresql://u:s3cret%zz@h/todo"),
         ("DATABASE_URL", "postgresql://u:s3cret@s3cret@h/todo"),
