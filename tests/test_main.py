@@ -169,17 +169,19 @@ def test_a_program_of_the_right_version_is_chosen(
 ) -> None:
     """The server's own version, else the next newer one: pg_dump refuses a newer server.
 
-    This needs no embedded PostgreSQL.
+    This needs no embedded PostgreSQL, and passes by one that does not tell its version.
     """
 
     def missing() -> None:
         raise wheel.EmbeddedError
 
     monkeypatch.setattr(wheel, "find", missing)
-    places = [tmp_path / str(version) for version in (98, 94, 96)]
+    places = [tmp_path / name for name in ("none", "98", "94", "96")]
     for place in places:
         place.mkdir()
-        (place / "pg_dump").write_text(f"#!/bin/sh\necho 'pg_dump (PostgreSQL) {place.name}.6'")
+        (place / "pg_dump").write_text(
+            f"#!/bin/sh\necho 'pg_dump (PostgreSQL) {place.name}.6' && test {place.name} != none"
+        )
         (place / "pg_dump").chmod(0o755)
     monkeypatch.setenv("PATH", os.pathsep.join(map(str, places)))
     if expected:
