@@ -72,7 +72,7 @@ FIRST = {
     "todo_api/commands/settings.py": "settings main",
     "todo_api/commands/users.py": "main",
     "todo_api/commands/*": "main migrate environments metrics",
-    "todo_api/app.py": "health seam cors metrics telemetry",
+    "todo_api/app.py": "health seam cors metrics telemetry pgbouncer",
     "sql/migrations/*": "migrate health roles",
     "sql/health/*": "health",
     "sql/*": "listing tasks users idempotency preconditions ownership main",
