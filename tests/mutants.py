@@ -35,6 +35,9 @@ ROOT = Path(__file__).parent.parent
 COPIED = ["todo_api", "sql", "migrations", "tests", "docs"]
 COPIED += ["pyproject.toml", "schemathesis.toml", "README.md", "Makefile", ".env.example"]
 
+# The copies of this run. Worker processes inherit it.
+NAMED = f"todo-mutant-{os.getpid()}-"
+
 # Which test modules concern a file, most likely first.
 FIRST = {
     "todo_api/postgres/pipeline.py": "pipeline connections",
@@ -70,7 +73,15 @@ FIRST = {
     "todo_api/server/protocol.py": "framing bad_clients sockets deploys",
     "todo_api/server/*": "deploys signals start",
     "todo_api/settings.py": "settings",
-    "todo_api/commands/*": "main migrate environments explain settings",
+    "todo_api/__main__.py": "main",
+    "todo_api/commands/errors.py": "environments explain main",
+    "todo_api/commands/explain.py": "explain",
+    "todo_api/commands/migrations.py": "migrate main environments",
+    "todo_api/commands/openapi.py": "openapi main",
+    "todo_api/commands/pg.py": "main",
+    "todo_api/commands/settings.py": "settings main",
+    "todo_api/commands/users.py": "main",
+    "todo_api/commands/*": "main migrate environments metrics",
     "todo_api/app.py": "seam routes cors logs openapi pgbouncer metrics telemetry",
     "sql/migrations/*": "migrate health roles",
     "sql/health/*": "health",
@@ -260,7 +271,7 @@ def passes(place: Path, modules: list[str], seconds: float) -> bool:
                 del sys.modules[name]
             os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # to load them takes longer than many a test
             quiet = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-            code = pytest.main([*quiet, "-p", "anyio", *modules])
+            code = pytest.main([*quiet, "-p", "anyio.pytest_plugin", *modules])
         except BaseException:
             traceback.print_exc()
         finally:
@@ -290,7 +301,7 @@ class Given(NamedTuple):
 
 def tree() -> Path:
     """The copy of the tree that this process changes."""
-    place = Path(tempfile.gettempdir()) / f"todo-mutant-{os.getpid()}"
+    place = Path(tempfile.gettempdir()) / f"{NAMED}{os.getpid()}"
     if not place.exists():
         place.mkdir()
         for part in COPIED:
@@ -336,8 +347,8 @@ def main() -> None:
     if given.list:
         print(*(f"{each.path}: {each.change}" for each in mutants), sep="\n")
         return
-    for library in ("httpx", "litestar", "psycopg_pool", "uvicorn", "yoyo"):  # once, for every fork
-        importlib.import_module(library)
+    for module in ("todo_api.server.processes", "todo_api.observability.traces", "tests.conftest"):
+        importlib.import_module(module)  # with all libraries, once for every fork
     tally: dict[str, list[bool]] = defaultdict(list)
     command = [sys.executable, "-c", "from tests.mutants import serve; serve()"]
     with subprocess.Popen(
@@ -362,7 +373,7 @@ def main() -> None:
         print(f"{len(fates) - sum(fates):5} of {len(fates):4} noticed  {path}")
     fates = [fate for each in tally.values() for fate in each]
     print(f"{len(fates) - sum(fates):5} of {len(fates):4} noticed, {1 - sum(fates) / max(len(fates), 1):.0%}")
-    for place in Path(tempfile.gettempdir()).glob("todo-mutant-*"):
+    for place in Path(tempfile.gettempdir()).glob(f"{NAMED}*"):
         shutil.rmtree(place)
     sys.exit(any(fates))
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from litestar import Litestar
 
-from todo_api.http.problems import problem_types
+from todo_api.http.problems import InvalidRequest, problem_types
 
 from .api import assert_problem
 from .browser import CHROMIUM, Page, browsing
@@ -186,7 +186,11 @@ async def test_a_problems_type_leads_to_its_explanation(client: httpx.AsyncClien
         assert f"<h1>{kind.title}</h1>" in response.text
         assert re.search("<h2>Cause</h2>\n<p>.*\n<h2>Remedy</h2>\n<p>.*\n<h2>Example</h2>", response.text)
         [example] = re.findall("<pre>(.*)</pre>", response.text, re.S)
-        assert kind.uri == json.loads(unescape(example))["type"]
+        shown = json.loads(unescape(example))
+        assert kind.uri == shown["type"]
+        assert (["/title"] if kind is InvalidRequest else []) == [
+            fault["pointer"] for fault in shown.get("errors", [])
+        ]
         assert f'<a href="{kind.uri}">' in index
 
 

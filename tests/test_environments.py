@@ -19,6 +19,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from todo_api.commands import main
+from todo_api.commands.errors import sentence as of
 from todo_api.postgres import migrations
 from todo_api.server import processes
 
@@ -234,6 +235,20 @@ def test_a_terminal_that_lacks_a_letter_is_told_of(
     with pytest.raises(SystemExit):
         main()
     assert "Error: The output's encoding, latin-1, lacks a letter" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied", "/data"), "/data: Permission denied."),
+        (OSError(28, "No space left on device"), "No space left on device."),
+        (OSError("timed out"), "timed out."),
+        (ValueError("a defect"), None),
+    ],
+)
+def test_a_fault_of_the_system_is_passed_on_with_its_file(error: Exception, said: str | None) -> None:
+    """In the system's words. A defect gets no sentence, but a traceback."""
+    assert said == of(error)
 
 
 @pytest.mark.skipif(

@@ -76,6 +76,7 @@ async def test_each_request_is_one_line(ada: User, lines: Lines) -> None:
             "request_id"
         } == line.keys()
         assert 0 < line["duration_ms"] < 60_000
+        assert line["duration_ms"] == round(line["duration_ms"], 2)
 
 
 async def test_access_log_is_switched_off(settings: Settings, lines: Lines) -> None:
@@ -193,18 +194,20 @@ def test_a_terminal_shows_a_line_that_cannot_be_forged(monkeypatch: pytest.Monke
     assert shown.endswith(r"error   two\nlines value=\x1b[2J\u202e")
 
 
+@pytest.mark.parametrize(("status", "colour"), [(101, 2), (204, 32), (304, 2), (404, 33), (503, 31)])
 def test_a_terminal_shows_a_request_in_columns(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    status: int, colour: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Status, method, route and duration of a request, then its id; its status has a colour."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     logger = logging.getLogger("todo_api.access")
     monkeypatch.setattr(logger, "isEnabledFor", lambda _level: True)
     token = logs.request_id.set("mine")
-    logs.AccessLog().write("GET", "/api/users/{user_id}", 404, 0.0123, b"/api/users/1\xff")
+    logs.AccessLog().write("GET", "/api/users/{user_id}", status, 0.0123, b"/api/users/1\xff")
     logs.request_id.reset(token)
     assert re.fullmatch(
-        r"\x1b\[2m\d\d:\d\d:\d\d\x1b\[0m \x1b\[33m404    \x1b\[0m GET     /api/users/{user_id} +12\.30 ms"
+        rf"\x1b\[2m\d\d:\d\d:\d\d\x1b\[0m \x1b\[{colour}m{status}    \x1b\[0m"
+        r" GET     /api/users/{user_id} +12\.30 ms"
         r" path=/api/users/1\xff \x1b\[2mmine\x1b\[0m\n",
         capsys.readouterr().err,
     )
@@ -220,11 +223,13 @@ async def test_a_request_is_answered_whatever_standard_error_is(
     state: str, ada: User, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A line that cannot be written is lost, and nothing else."""
+    access_log = logs.AccessLog()
     with full() as stream:
         monkeypatch.setattr(sys, "stderr", None if state == "never open" else stream)
         if state == "closed":
             stream.close()
         await ada.lists()
+        access_log.write("GET", "/", 200, 0.1, b"/")
         if state == "full":
             monkeypatch.undo()
             with pytest.raises(OSError, match="No space"):  # what is left in the buffer
@@ -232,18 +237,25 @@ async def test_a_request_is_answered_whatever_standard_error_is(
 
 
 def test_exceptions_speak_outside_of_requests_only() -> None:
-    """In a request a stack ends in the exception's type, as its message may quote the client."""
+    """In a request a stack ends in the exception's type, as its message may quote the client.
+
+    The request's id is on every line that is logged in it.
+    """
     for form in (logs.as_json, logs.as_line):
         formatter = logs.FieldsFormatter(form)
         try:
             raise ValueError("sec" + "ret")  # the stack quotes this line
         except ValueError:
             broken = record("It broke")
-        assert "ValueError: secret" in formatter.format(broken)
+        outside = formatter.format(broken)
+        assert "ValueError: secret" in outside
+        assert not {"request_id", "None"} & {*re.findall(r"\w+", outside)}
         token = logs.request_id.set("mine")
         try:
-            assert "secret" not in formatter.format(broken)
-            assert "ValueError" in formatter.format(broken)
+            inside = formatter.format(broken)
+            assert "secret" not in inside
+            assert "ValueError" in inside
+            assert "mine" in inside
         finally:
             logs.request_id.reset(token)
 

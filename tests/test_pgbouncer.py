@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import psycopg
 import pytest
 from psycopg import sql
@@ -19,6 +20,7 @@ from todo_api.settings import Settings
 from .api import make_user, talking_to
 from .databases import NewDatabase, post_apply
 from .engines import pgbouncer, pgbouncer_version, pooler
+from .executor import Adhoc
 from .service import serving
 
 Pooled = Callable[[str, int], str]
@@ -121,6 +123,16 @@ async def test_a_pause_is_waited_for_no_longer_than_the_time_out(
         began = time.monotonic()
         assert task == (await client.get(ada.path(task))).json()
         assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+async def test_statements_are_prepared_unless_the_setting_says_no(prepare: bool, settings: Settings) -> None:
+    """Whether a session has prepared statements is what PREPARE_STATEMENTS decides."""
+    app = create_app(msgspec.structs.replace(settings, pool_max_size=1, prepare_statements=prepare))
+    prepared = Adhoc("select from pg_prepared_statements", (), tuple, repeatable=True)
+    async with talking_to(app) as client:
+        await make_user(client)
+        assert prepare == bool(await app.state.queries.fetch_all(prepared))
 
 
 @pytest.mark.parametrize(("prepare", "expected"), [("off", [201, 201]), ("on", [201, 500])])

@@ -19,18 +19,11 @@ def say(sentence: str) -> None:
 
 
 def configured() -> Settings:
-    """Return the settings, after printing the warnings about them.
-
-    ``PG*`` variables complete DATABASE_URL. The embedded database must not get them, so they are removed.
-    """
+    """Return the settings, after printing the warnings about them."""
     found = settings.read()
     for warning in found.warnings:
         say(f"Warning: {warning}")
-    configuration = found.settings()
-    if not (configuration.database_url or configuration.migrations_database_url):
-        for name in [name for name in os.environ if name.startswith("PG")]:
-            del os.environ[name]
-    return configuration
+    return found.settings()
 
 
 @contextmanager
@@ -64,6 +57,8 @@ def database(configuration: Settings, url: str | None = None, *, exclusive: bool
         raise click.ClickException("MIGRATIONS_DATABASE_URL is set and DATABASE_URL is not: set both.")
     wheel.distribution()  # raises if it is not installed
     say(f"Database: embedded, data in {configuration.data_dir}")
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]  # they are about another database
     if not exclusive and (url := embedded.address(configuration.data_dir)):
         yield url
     else:

@@ -25,7 +25,7 @@ def explain(statement: str | None, parameters: tuple[str, ...]) -> None:
         raise click.ClickException(f"There is no statement {statement!r}: see 'todo-api explain'.")
     if wrong := [given for given in parameters if "=" not in given]:
         raise click.ClickException(f"{wrong[0]!r} is not of the form PARAMETER=VALUE.")
-    values = dict(given.split("=", 1) for given in parameters)
+    values = dict(given.partition("=")[::2] for given in parameters)
     with connection("explain") as opened:
         for line in plans.plan(opened, files[name], values):
             click.echo(line)

@@ -12,4 +12,4 @@ from todo_api.settings import Settings
 def openapi() -> None:
     """Print the OpenAPI document."""
     app = create_app(Settings(database_url="postgresql://"))
-    click.echo(msgspec.json.format(msgspec.json.encode(build(app)), indent=2))
+    click.echo(msgspec.json.format(msgspec.json.encode(build(app))))

@@ -28,17 +28,18 @@ def pg(program: str, arguments: tuple[str, ...]) -> None:
     configuration = configured()
     with database(configuration, configuration.migrations_database_url) as url:
         with connect(url, "pg") as connection:
-            major, name = connection.info.server_version // 10000, connection.info.dbname
+            version, name = connection.info.server_version, connection.info.dbname
         if program == "pg_restore" and not any(re.match("-f|--file|-l|--list", each) for each in arguments):
             arguments = (f"--dbname={name}", *arguments)
         signal.signal(signal.SIGINT, lambda *_: None)  # psql itself handles Ctrl-C: it cancels the statement
-        command = [_program(program, major), *arguments]
+        command = [_program(program, version), *arguments]
         status = subprocess.run(command, env=os.environ | variables(url), check=False).returncode
-    sys.exit(status if status >= 0 else 128 - status)
+    sys.exit(status)
 
 
-def _program(name: str, major: int) -> str:
+def _program(name: str, server_version: int) -> str:
     """The path of the program in the server's version or the next newer one. Older ones refuse to work."""
+    major = server_version // 10000
     places = [f"/usr/lib/postgresql/{major}/bin", *os.get_exec_path()]
     with suppress(wheel.EmbeddedError):
         places.append(str(wheel.find()[1]))

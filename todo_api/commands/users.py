@@ -1,13 +1,12 @@
 """``todo-api users``: add, list and delete users."""
 
-import sys
 from itertools import islice
 from uuid import UUID
 
 import click
 from psycopg import errors
 
-from todo_api.commands.database import connection
+from todo_api.commands.database import connection, say
 from todo_api.http.timestamps import encode
 from todo_api.queries import Statement
 from todo_api.resources.users import ADD, GET, User
@@ -15,8 +14,6 @@ from todo_api.resources.users import ADD, GET, User
 FIND = Statement("users/find", User)
 LIST = Statement("users/list", User)
 DELETE = Statement("users/delete", User)
-
-_PAGE = 1000
 
 
 @click.group()
@@ -45,10 +42,10 @@ def list_(as_json: bool, limit: int | None) -> None:
     """Print the id, the creation time and the email of users, oldest first."""
     # With a server-side cursor only one page is in memory at a time.
     with connection("users") as opened, opened.transaction(), opened.cursor("users") as cursor:
-        cursor.itersize = _PAGE
+        cursor.itersize = 1000
         cursor.execute(LIST.text)
-        if sys.stdout and sys.stdout.isatty() and not as_json:
-            click.echo(f"{'ID':36}  {'CREATED (UTC)':16}  EMAIL")
+        if not as_json:
+            say(f"{'ID':36}  {'CREATED (UTC)':16}  EMAIL")
         for row in islice(cursor, limit):
             user = User(*row)
             line = f"{user.id}  {user.created_at:%Y-%m-%d %H:%M}  {user.email}"

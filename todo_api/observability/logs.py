@@ -125,7 +125,7 @@ def _form() -> Callable[[dict[str, Any]], str]:
 
 
 def _paint(colour: str, text: str) -> str:
-    return text if not colour or os.environ.get("NO_COLOR") else f"\x1b[{colour}m{text}\x1b[0m"
+    return text if os.environ.get("NO_COLOR") else f"\x1b[{colour}m{text}\x1b[0m"
 
 
 def _visible(text: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import logging
 import os
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -124,20 +125,18 @@ class Metrics:
     async def text(self) -> bytes:
         """The text format, version 0.0.4. Raises OSError if the workers' files cannot be read."""
         self._read()
-        if self._own:
-            return generate_latest(self._registry)
         # In a thread, since reading the files of many workers takes long.
         return await asyncio.to_thread(generate_latest, self._registry)
 
     def _read(self) -> None:
         self._in_flight.set(self.in_flight)
         self._statements_in_flight.set(self.statements_in_flight)
-        stats = self._connections.statistics()  # this resets its counters
-        self._size.set(stats.get("pool_size", 0))
-        self._idle.set(stats.get("pool_available", 0))
-        self._waiting.set(stats.get("requests_waiting", 0))
-        self._acquisitions.inc(stats.get("requests_num", 0))
-        self._waited.inc(stats.get("connections_ms", 0) / 1000)
+        stats = defaultdict(int, self._connections.statistics())  # this resets its counters
+        self._size.set(stats["pool_size"])
+        self._idle.set(stats["pool_available"])
+        self._waiting.set(stats["requests_waiting"])
+        self._acquisitions.inc(stats["requests_num"])
+        self._waited.inc(stats["connections_ms"] / 1000)
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(name, documentation, labels, registry=self._own)

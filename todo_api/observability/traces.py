@@ -28,7 +28,7 @@ from todo_api.postgres.database import Observer
 
 _GRACE = 2  # seconds to send the last spans at the end; the exporter itself would retry for longer
 
-_URLS = ("http.url", "http.target", "url.full", "url.path", "url.query")
+_URLS = ("http.url", "http.target", "url.path", "url.query")
 
 
 class Tracing:

@@ -112,9 +112,7 @@ def _file(
 ) -> Response[Any]:
     """A response with an entity tag, compressed if the client accepts gzip."""
     accepted = request.fields.get(b"accept-encoding", b"")
-    zipped = media_type != "image/png" and bool(
-        re.search(rb"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", accepted)
-    )
+    zipped = bool(re.search(rb"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", accepted))
     body, tag = _encoded(content, zipped)
     headers = {"ETag": tag, "Cache-Control": caching, "Vary": "Accept-Encoding"}
     if is_unchanged(read_preconditions(request.fields), tag):
