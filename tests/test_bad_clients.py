@@ -88,6 +88,7 @@ def problem(answer: bytes) -> dict[str, Any]:
     assert headers["date"].endswith(" gmt")
     found: dict[str, Any] = json.loads(body)
     assert found["request_id"] == headers["x-request-id"]
+    assert re.fullmatch("[0-9a-f]{32}", found["request_id"])
     assert status.startswith(f"HTTP/1.1 {found['status']} ")
     return found
 

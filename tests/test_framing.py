@@ -161,6 +161,12 @@ def post(headers: str, body: str = "{}") -> str:
     return f"POST /api/users HTTP/1.1\r\n{JSON}{headers}\r\n\r\n{body}"
 
 
+def test_a_faulty_body_costs_no_answer_before_it(server: str, todo: Todo) -> None:
+    """Requests that are sent at once are answered in turn, up to the one that is refused."""
+    faulty = post("Transfer-Encoding: chunked", "zz\r\n")
+    assert [201, 201, 400] == exchange(server, 2 * todo.create("", sized) + faulty + LAST)
+
+
 CHUNKS = "2\r\n{}\r\n0\r\n\r\n"
 
 UNSOUND = {
@@ -178,6 +184,7 @@ UNSOUND = {
     "HTTP/0.9": "GET /health/live\r\n\r\n",
     "CONNECT": "CONNECT test:80 HTTP/1.1\r\nHost: test:80\r\n\r\n",
     "CONNECT with a body": "CONNECT test:80 HTTP/1.1\r\nHost: test:80\r\nContent-Length: 2\r\n\r\n{}",
+    "CONNECT to a path": "CONNECT /health/live HTTP/1.1\r\nHost: test\r\n\r\n",
     "length and chunks": post("Content-Length: 2\r\nTransfer-Encoding: chunked", CHUNKS),
     "chunks and length": post("Transfer-Encoding: chunked\r\nContent-Length: 2", CHUNKS),
     "Upgrade, length and chunks": post(

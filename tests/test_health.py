@@ -13,8 +13,9 @@ from todo_api.operations import health
 from todo_api.postgres import migrations
 from todo_api.settings import Settings
 
-from .api import assert_problem, talking_to
+from .api import assert_problem, make_user, talking_to
 from .databases import NewDatabase
+from .waiting import wait_until
 
 AWAY = Settings(database_url="postgresql:///todo?host=/nonexistent", pool_min_size=0)
 
@@ -108,3 +109,28 @@ async def test_a_database_that_takes_no_writes_is_not_ready(
             if status == 503:
                 problem = assert_problem(answer, 503, "unavailable")
                 assert "The database does not accept writes." == problem["detail"]
+
+
+async def test_ready_locks_and_waits_for_nothing(
+    new_database: NewDatabase, as_owner: Callable[[str], str]
+) -> None:
+    """A task that somebody holds locked keeps no probe waiting."""
+    url = new_database()
+    async with talking_to(create_app(Settings(database_url=url))) as client:
+        await (await make_user(client)).creates()
+        with psycopg.connect(as_owner(url)) as connection:
+            assert 1 == connection.execute("select from tasks for update").rowcount
+            assert 200 == (await client.get("/health/ready")).status_code
+
+
+async def test_ready_needs_room_on_the_disk(
+    new_database: NewDatabase, as_owner: Callable[[str], str]
+) -> None:
+    """The probe writes a temporary file, of less than 100 kB, whose failure tells of a full disk."""
+    url = new_database()
+    async with talking_to(create_app(Settings(database_url=url))) as client:
+        assert 200 == (await client.get("/health/ready")).status_code
+    written = "select temp_files = 1 and temp_bytes < 100000 from pg_stat_database"
+    with psycopg.connect(as_owner(url), autocommit=True) as connection:
+        where = f"{written} where datname = current_database()".encode()
+        wait_until(lambda: connection.execute(where).fetchone() == (True,))

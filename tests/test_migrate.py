@@ -255,6 +255,14 @@ def test_a_file_that_was_edited_after_it_was_applied_is_refused(folder: Path, em
     assert "321" in dump(empty)
 
 
+def test_a_migration_without_a_digest_is_taken_as_it_is(
+    database: str, connection: psycopg.Connection
+) -> None:
+    """The command of yoyo applies files too, and notes none."""
+    connection.execute("update _yoyo_log set comment = null")
+    migrations.apply(database, silent)
+
+
 def test_a_migration_may_do_without_a_transaction(folder: Path, empty: str) -> None:
     """An index on a large table is made while others write."""
     (folder / "9999.index-completed.sql").write_text(

@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from todo_api.app import create_app
 from todo_api.postgres import database, migrations
-from todo_api.postgres.conninfo import connect, conninfo, describe
+from todo_api.postgres.conninfo import conninfo, describe, open_connection
 from todo_api.settings import Settings
 
 from .api import make_user, talking_to
@@ -66,7 +66,7 @@ def test_the_session_is_what_the_statements_need(
         assert "Zoë@example.org" == client.get(f"/api/users/{zoe}").json()["email"]
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with connect(url, "test") as command, psycopg.connect(conninfo(url, Settings())) as pooled:
+    with open_connection(url, "test") as command, psycopg.connect(conninfo(url, Settings())) as pooled:
         for name, value in NEEDED.items():
             for connection in (command, pooled):
                 [[shown]] = connection.execute(f"show {name}".encode()).fetchall()
@@ -89,7 +89,7 @@ async def test_behind_a_pooler_text_is_text(made: Databases) -> None:
                 task = await ada.creates(title)
                 assert title == task["title"] == (await client.get(ada.path(task))).json()["title"]
             assert task["created_at"].endswith("Z")
-        with connect(pooled, "test") as command:
+        with open_connection(pooled, "test") as command:
             assert ("UTF8",) == command.execute("show client_encoding").fetchone()
     with psycopg.connect(url, client_encoding="UTF8") as connection:
         assert (400,) == connection.execute("select max(octet_length(title)) from tasks").fetchone()

@@ -5,9 +5,7 @@ select distinct on (applied.migration_id)
     log.comment as digest
 from _yoyo_migration as applied
 inner join _yoyo_log as log on applied.migration_hash = log.migration_hash
-where
-    log.operation = 'apply'
-    and log.comment is not null
+where log.comment is not null
 order by
     applied.migration_id asc,
     log.created_at_utc desc;

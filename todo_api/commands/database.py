@@ -9,7 +9,7 @@ import psycopg
 
 from todo_api import settings
 from todo_api.postgres import embedded, startup, wheel
-from todo_api.postgres.conninfo import connect, describe
+from todo_api.postgres.conninfo import describe, open_connection
 from todo_api.settings import Settings
 
 
@@ -38,7 +38,7 @@ def migrations_database() -> Iterator[str]:
 @contextmanager
 def connection(purpose: str) -> Iterator[psycopg.Connection]:
     """Connect to the database that the service uses."""
-    with database(configured()) as url, connect(url, purpose) as connection:
+    with database(configured()) as url, open_connection(url, purpose) as connection:
         yield connection
 
 

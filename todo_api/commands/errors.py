@@ -3,7 +3,7 @@
 import psycopg
 
 from todo_api import OperatorError
-from todo_api.postgres.errors import sentence as of_database
+from todo_api.postgres.errors import reason
 
 
 def sentence(error: Exception) -> str | None:
@@ -12,7 +12,7 @@ def sentence(error: Exception) -> str | None:
         case OperatorError():
             return str(error)
         case psycopg.Error():
-            return of_database(error)
+            return reason(error)
         case UnicodeEncodeError(encoding="utf-8"):
             return "An argument is not text in UTF-8."
         case UnicodeEncodeError():

@@ -12,7 +12,7 @@ import click
 
 from todo_api.commands.database import configured, database
 from todo_api.postgres import wheel
-from todo_api.postgres.conninfo import connect, variables
+from todo_api.postgres.conninfo import open_connection, variables
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -27,7 +27,7 @@ def pg(program: str, arguments: tuple[str, ...]) -> None:
     """
     configuration = configured()
     with database(configuration, configuration.migrations_database_url) as url:
-        with connect(url, "pg") as connection:
+        with open_connection(url, "pg") as connection:
             version, name = connection.info.server_version, connection.info.dbname
         if program == "pg_restore" and not any(re.match("-f|--file|-l|--list", each) for each in arguments):
             arguments = (f"--dbname={name}", *arguments)

@@ -49,7 +49,7 @@ def conninfo(url: str, settings: Settings | None = None) -> str:
     return make_conninfo(url, **added)
 
 
-def connect(url: str, purpose: str, settings: Settings | None = None) -> psycopg.Connection:
+def open_connection(url: str, purpose: str, settings: Settings | None = None) -> psycopg.Connection:
     """Open an autocommitting connection. The server's views call it ``todo-api/0.1.0 purpose``."""
     connection = psycopg.connect(
         conninfo(url, settings),

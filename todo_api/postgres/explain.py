@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import psycopg
 
 from todo_api import OperatorError, folder
-from todo_api.postgres.errors import sentence
+from todo_api.postgres.errors import reason
 from todo_api.queries import Statement
 
 
@@ -32,7 +32,7 @@ def plan(
             rows = connection.execute(command, dict.fromkeys(statement.parameters) | dict(values))
             return [line for (line,) in rows]
     except psycopg.Error as error:
-        raise OperatorError(f"{statement.name}: {sentence(error)}") from None
+        raise OperatorError(f"{statement.name}: {reason(error)}") from None
 
 
 def usage(statement: Statement[tuple[object, ...]]) -> str:

@@ -67,12 +67,11 @@ class Keeper:
             logger.error("The embedded PostgreSQL ended: %s. It restarts in %d s", reason, pause)
             if self._stopping.wait(pause):
                 return
-            if self.process.stdin:
-                self.process.stdin.close()
             pause = min(2 * pause, 30)
             with self._changing, suppress(OSError):  # such as a full disk: the next round tries again
                 if not self._stopping.is_set():
-                    self.process = self._start()
+                    ended, self.process = self.process, self._start()
+                    ended.communicate()  # closes its stdin
 
 
 def last_words(log: IO[str]) -> str:

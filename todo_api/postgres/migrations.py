@@ -17,8 +17,8 @@ from yoyo.connections import DatabaseURI
 from yoyo.migrations import Migration, MigrationList, default_migration_table
 
 from todo_api import OperatorError, folder
-from todo_api.postgres.conninfo import connect
-from todo_api.postgres.errors import sentence
+from todo_api.postgres.conninfo import open_connection
+from todo_api.postgres.errors import reason
 from todo_api.queries import Statement
 
 APPLIED = Statement("migrations/applied", lambda name, at: (name, at), repeatable=True)
@@ -42,7 +42,7 @@ class MigrationError(OperatorError):
 
 def applied(url: str) -> dict[str, datetime]:
     """When each applied migration was applied (UTC), oldest first. Changes nothing."""
-    with connect(url, "migrations") as connection:
+    with open_connection(url, "migrations") as connection:
         return _applied(connection)
 
 
@@ -63,7 +63,7 @@ def pending(url: str) -> list[str]:
 
 def where(url: str) -> str:
     """The database and the schema in which unqualified names are looked up first."""
-    with connect(url, "migrations") as connection:
+    with open_connection(url, "migrations") as connection:
         [place] = connection.execute(
             "select format('database %s, schema %s', current_database(), coalesce(current_schema(), 'none'))"
         ).fetchall()
@@ -141,7 +141,7 @@ def _refuse_taken(connection: psycopg.Connection, migrations: list[Migration]) -
 
 
 def _digest(migration: Migration) -> str:
-    return sha256(Path(migration.path).read_text(encoding="utf-8").encode()).hexdigest()
+    return sha256(Path(migration.path).read_bytes()).hexdigest()
 
 
 class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no types
@@ -156,7 +156,7 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no
 
     def connect(self, dburi: DatabaseURI) -> psycopg.Connection:
         """Connect as every command does, by the URL as libpq reads it."""
-        return connect(dburi.args["url"], "migrate")
+        return open_connection(dburi.args["url"], "migrate")
 
     def get_log_data(self, migration: Migration, operation: str) -> dict[str, Any]:
         """What yoyo logs, and the digest of the file."""
@@ -172,7 +172,7 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no
                 self.log_migration(migration, direction)
                 mark(migration, log=False)
         except psycopg.Error as error:
-            raise MigrationError(f"{migration.id}: {sentence(error)}") from None
+            raise MigrationError(f"{migration.id}: {reason(error)}") from None
 
 
 @contextmanager

@@ -8,9 +8,11 @@ import psycopg
 from psycopg.pq import PGconn, Ping
 
 from todo_api import OperatorError
-from todo_api.postgres.conninfo import connect, conninfo
-from todo_api.postgres.errors import sentence
+from todo_api.postgres.conninfo import conninfo, open_connection
+from todo_api.postgres.errors import reason
 from todo_api.settings import Settings
+
+_PAUSE = 2.0  # seconds between two attempts
 
 _CREATE = "create database NAME encoding 'UTF8' locale 'C.UTF-8' template template0"
 
@@ -25,17 +27,15 @@ def wait_for_database(
     handshake, an encoding other than UTF-8. A locale that does not know the case of all letters is a warning.
     """
     deadline = time.monotonic() + seconds
-    pause = 0.5
     while (answer := PGconn.ping(conninfo(url).encode())) in (Ping.REJECT, Ping.NO_RESPONSE):
         left = deadline - time.monotonic()
         if left <= 0 or _refuses_tls(url):
             break
         what = "is starting" if answer == Ping.REJECT else "does not answer"
         say(f"The database {what}; waiting for it, {left:.0f} s at most")
-        time.sleep(min(pause, left))
-        pause = min(2 * pause, 4)
+        time.sleep(min(_PAUSE, left))
     try:
-        with connect(url, "start", settings) as connection:
+        with open_connection(url, "start", settings) as connection:
             encoding = connection.info.parameter_status("server_encoding")
             if encoding != "UTF8":
                 raise OperatorError(
@@ -43,7 +43,7 @@ def wait_for_database(
                 )
             folded = connection.execute("select lower('ÉI') = 'éi'").fetchone()
     except psycopg.Error as error:
-        raise OperatorError(f"There is no database to use: {sentence(error)}") from None
+        raise OperatorError(f"There is no database to use: {reason(error)}") from None
     if folded != (True,):
         say(
             "Warning: the locale of this database does not know the case of all letters. Two emails that "

