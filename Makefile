@@ -18,7 +18,8 @@ help:  ## show this
 run: $(READY)  ## set up and serve: http://127.0.0.1:8000/schema
 	.venv/bin/todo-api serve --migrate
 
-test: $(DEV)  ## set up and run the tests, in four processes, since they wait half of the time; ARGS="-n 0 …" runs them in one
+# Many tests wait most of the time, so four processes suit two cores.
+test: $(DEV)  ## set up and run the tests, in four processes; ARGS="-n 0 …" runs them in one
 	.venv/bin/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 # The tests that depend on the server's version. npm has PostgreSQL 16 and 17 for Linux on x86-64; PyPI has no current

@@ -29,7 +29,7 @@ from todo_api.postgres import embedded, migrations
 
 from . import answers, chart, plans
 from .distance import Distance
-from .service import Service, serving
+from .service import COMMAND, Service, serving
 
 OPERATIONS = ("get", "list", "create", "update", "toggle")
 PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -87,7 +87,8 @@ def pin(processor: int) -> None:
 def service(directory: Path, url: str, **how: Any) -> Iterator[Service]:
     """The service, or one that is started otherwise, on a processor of its own."""
     pin(0)
-    with serving(directory, **(how | {"DATABASE_URL": url, "ACCESS_LOG": "false"})) as running:
+    how = {"command": [*COMMAND, "serve"]} | how | {"DATABASE_URL": url, "ACCESS_LOG": "false"}
+    with serving(directory, **how) as running:
         pin(1)
         yield running
 

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import psycopg
@@ -151,27 +152,34 @@ def test_a_table_that_citus_does_not_distribute_is_reported(server: Server) -> N
         psql(owner, "delete from pg_dist_partition where logicalrel::text !~ 'yoyo'")
 
 
-@pytest.fixture
-def encrypted(short_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def certificates() -> Iterator[Path]:
+    """A directory that the server can enter, too."""
+    with TemporaryDirectory(prefix="todo-test-", dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+@pytest.fixture(scope="module")
+def encrypted(certificates: Path) -> Iterator[str]:
     """The URL of a server with a certificate of its own, up to the name of that file."""
     programs, openssl = postgres15(), shutil.which("openssl")
     if programs is None or openssl is None:  # the embedded PostgreSQL is built without TLS
         pytest.skip("this machine lacks PostgreSQL 15 or openssl")
-    short_path.chmod(0o755)
     for name in ("server", "stranger"):
         command = f"{openssl} req -x509 -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.crt"
         subject = "-subj /CN=localhost -addext subjectAltName=DNS:localhost"
         make = f"{command} {subject}".split()
-        subprocess.run(make, cwd=short_path, capture_output=True, check=True)
-    key = short_path / "server.key"
+        subprocess.run(make, cwd=certificates, capture_output=True, check=True)
+    key = certificates / "server.key"
     if os.geteuid() == 0:  # the server runs as nobody
         shutil.chown(key, group=pwd.getpwnam("nobody").pw_gid)
         key.chmod(0o640)
     with socket.create_server(("localhost", 0)) as free:
         port = str(free.getsockname()[1])
-    tls = {"ssl": "on", "ssl_cert_file": f"{short_path}/server.crt", "ssl_key_file": str(key)}
+    tls = {"ssl": "on", "ssl_cert_file": f"{certificates}/server.crt", "ssl_key_file": str(key)}
     with postgresql(programs, {**IN_A_HURRY, **tls, "listen_addresses": "localhost", "port": port}):
-        yield f"postgresql://postgres@localhost:{port}/postgres?sslmode=verify-full&sslrootcert={short_path}"
+        yield f"postgresql://postgres@localhost:{port}/postgres?sslmode=verify-full&sslrootcert={certificates}"
 
 
 async def test_large_answers_come_through_tls(encrypted: str) -> None:
