@@ -290,7 +290,7 @@ def main() -> None:
         what.add_argument(option, dest="measure", action="store_const", const=measure, help=measure.__doc__)
     parser.add_argument("--seconds", type=int, default=5, help="how long each step takes (default: 5)")
     parser.add_argument("--rounds", type=int, default=3, help="how often --peers begins anew (default: 3)")
-    to = "where --peers writes figures and chart (default: dist)"
+    to = "where --peers writes figures and chart; a benchmark.md there is updated (default: dist)"
     parser.add_argument("--to", type=Path, default=Path("dist"), help=to)
     parser.set_defaults(measure=speed)
     given = parser.parse_args()
@@ -305,10 +305,15 @@ def main() -> None:
         migrations.apply(url, plans.tell)
         with psycopg.connect(url, autocommit=True) as connection:
             fill(connection, tasks := directory / "tasks")
+        lines = []
         for line in given.measure(directory, url, tasks, given):
             sys.stdout.write(line + "\n")
+            lines.append(line)
     if given.measure is not compare:
-        sys.stdout.write(f"\n{machine()}\n")
+        lines.append(machine())
+        sys.stdout.write(f"\n{lines[-1]}\n")
+    if given.measure is speed:
+        chart.insert(given.to / "benchmark.md", "service alone", "\n".join(("```", *lines, "```")))
 
 
 if __name__ == "__main__":

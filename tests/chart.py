@@ -83,16 +83,16 @@ def publish(path: Path) -> str:
     figures = json.loads(path.read_text())
     path.with_suffix(".svg").write_text(svg(figures))
     shown = f"{table(figures)}\n\n{figures['how']}"
-    page = path.with_suffix(".md")
-    if page.exists():
-        region = (
-            f"<!-- figures -->\n![Requests per second]({path.stem}.svg)\n\n{shown}\n<!-- end of figures -->"
-        )
-        text = page.read_text()
-        page.write_text(
-            re.sub("<!-- figures -->.*<!-- end of figures -->", lambda _: region, text, flags=re.S)
-        )
+    insert(path.with_suffix(".md"), "figures", f"![Requests per second]({path.stem}.svg)\n\n{shown}")
     return shown
+
+
+def insert(page: Path, region: str, text: str) -> None:
+    """Replace what stands between the two comments of a region, if there is such a page."""
+    if page.exists():
+        start, end = f"<!-- {region} -->", f"<!-- end of {region} -->"
+        new = f"{start}\n{text}\n{end}"
+        page.write_text(re.sub(f"{start}.*{end}", lambda _: new, page.read_text(), flags=re.S))
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ class DocumentationController(Controller):
         """Every problem type, by status."""
         root = request.root_path
         entries = "".join(
-            f'<dt>{kind.status_code} <a href="{root}{kind.uri}">{kind.title}</a><dd>{escape(kind.detail)}\n'
+            f'<dt>{kind.status_code} <a href="{root}{kind.uri}">{kind.title}</a><dd>{_html(kind.detail)}\n'
             for kind in problem_types()
         )
         return _page("Problems", f"<dl>\n{entries}</dl>", root)
@@ -135,10 +135,14 @@ def _explanation(kind: type[Problem]) -> str:
     example = msgspec.json.format(msgspec.json.encode(details)).decode()
     return (
         f"<p>Status {kind.status_code}, type <code>{kind.uri}</code>\n"
-        f"<h2>Cause</h2>\n<p>{escape(kind.detail)}\n"
-        f"<h2>Remedy</h2>\n<p>{escape(kind.remedy)}\n"
+        f"<h2>Cause</h2>\n<p>{_html(kind.detail)}\n"
+        f"<h2>Remedy</h2>\n<p>{_html(kind.remedy)}\n"
         f"<h2>Example</h2>\n<pre>{escape(example)}</pre>\n"
     )
+
+
+def _html(text: str) -> str:
+    return re.sub("`(.+?)`", r"<code>\1</code>", escape(text))
 
 
 def _page(title: str, content: str, root: str) -> Response[str]:
