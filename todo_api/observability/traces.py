@@ -28,7 +28,7 @@ from todo_api.postgres.database import Observer
 
 _GRACE = 2  # seconds to send the last spans at the end; the exporter itself would retry for longer
 
-_URLS = ("http.url", "http.target", "url.path", "url.query")
+_URLS = ("http.url", "http.target", "url.")  # names, or what they begin with
 
 
 class Tracing:
@@ -105,7 +105,7 @@ def _method(scope: Any) -> str:
 def _withhold_url(span: Span, scope: dict[str, Any]) -> None:
     """Hide the URL: a path names a user, and a query what the user looks for."""
     attributes = getattr(span, "attributes", None) or {}
-    span.set_attributes({name: "withheld" for name in _URLS if name in attributes})
+    span.set_attributes({name: "withheld" for name in attributes if name.startswith(_URLS)})
     span.set_attribute("request_id", scope["state"]["request_id"])
 
 
