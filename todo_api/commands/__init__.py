@@ -37,7 +37,7 @@ class _Commands(click.Group):
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, message="%(version)s")
 def cli() -> None:
-    """Tasks of users, over HTTP, kept in PostgreSQL.
+    """The backend of a todo application: users and their tasks, in PostgreSQL.
 
     Settings come from the variables below and from .env in the current
     directory; 'todo-api settings' shows the present values. Without

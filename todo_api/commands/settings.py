@@ -9,7 +9,7 @@ from todo_api.settings import FIELDS, Settings, allowed, read
 
 @click.command()
 def settings() -> None:
-    """Show every setting, where it comes from, its default and what it takes.
+    """Show every setting, its source and its default.
 
     The environment wins over .env in the current directory. No password is
     shown.

@@ -39,7 +39,7 @@ def add(email: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @click.option("--limit", type=click.IntRange(min=1), help="Print at most this many users.  [default: all]")
 def list_(as_json: bool, limit: int | None) -> None:
-    """Print the id, the creation time and the email of users, oldest first."""
+    """Print users, oldest first: id, creation time, email."""
     # With a server-side cursor only one page is in memory at a time.
     with connection("users") as opened, opened.transaction(), opened.cursor("users") as cursor:
         cursor.itersize = 1000

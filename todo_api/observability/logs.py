@@ -103,7 +103,7 @@ def as_line(fields: dict[str, Any]) -> str:
     colour = _LEVEL.get(level, "")
     if logger == _access.name:
         level, colour = str(status := fields.pop("status")), _STATUS[status // 100]
-        text = f"{fields.pop('method'):<7} {fields.pop('route'):<36} {fields.pop('duration_ms'):8.2f} ms"
+        text = f"{fields.pop('method'):<7} {fields.pop('route'):<39} {fields.pop('duration_ms'):8.2f} ms"
     parts = [
         _paint(_DIM, f"{time.astimezone():%H:%M:%S}"),
         _paint(colour, f"{level:<7}"),
