@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 from litestar import Request
-from msgspec import Meta
 
 from todo_api.http.headers import Fields
 from todo_api.http.problems import (
@@ -110,7 +109,7 @@ def _decode(body: bytes, into: Any) -> Any:
 
 
 _read_members = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
-_read_pairs = json.JSONDecoder(object_pairs_hook=list, parse_int=str, parse_float=str).decode
+_read_pairs = json.JSONDecoder(object_pairs_hook=list, parse_int=str).decode
 
 
 def _repeated(body: bytes) -> list[Fault]:
@@ -152,7 +151,7 @@ def explain(error: msgspec.ValidationError, annotation: Any) -> str:
     """Say what is valid: the description of the field up to its first semicolon, or msgspec's message."""
     for candidate in (annotation, *typing.get_args(annotation)):
         for note in getattr(candidate, "__metadata__", ()):
-            if isinstance(note, Meta) and note.description:
+            if note.description:
                 valid = note.description.partition(";")[0]
                 return f"Must be {valid[0].lower()}{valid[1:]}."
     return _plain(str(error))

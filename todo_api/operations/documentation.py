@@ -47,9 +47,10 @@ _PAGE = _HTML.format(
 <div id="page"></div>""",
 )
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "style-src 'self'; img-src 'self'"
 )
+_SWAGGER_POLICY = f"{_POLICY} data:; script-src 'self'; connect-src 'self'"
 
 
 class DocumentationController(Controller):
@@ -67,7 +68,7 @@ class DocumentationController(Controller):
         """Swagger UI. It loads files of this host only."""
         if request.scope["raw_path"].endswith(b"/"):
             return Redirect(f"{request.root_path}/schema")
-        return Response(_PAGE, headers={"Content-Security-Policy": _POLICY})
+        return Response(_PAGE, headers={"Content-Security-Policy": _SWAGGER_POLICY})
 
     @get(["/schema/assets/{name:str}", "/favicon.ico"])
     async def get_asset(
@@ -149,5 +150,4 @@ def _page(title: str, content: str, root: str) -> Response[str]:
     links = f'<p><a href="{root}/problems">All problems</a> · <a href="{root}/schema">API documentation</a>'
     main = f"<main>\n<h1>{title}</h1>\n{content}{links}\n</main>"
     page = _HTML.format(title=title, path=f"{root}/schema", content=main)
-    policy = "default-src 'none'; style-src 'self'; img-src 'self'"
-    return Response(page, headers={"Content-Security-Policy": policy})
+    return Response(page, headers={"Content-Security-Policy": _POLICY})

@@ -75,7 +75,7 @@ class TaskPatch(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     updated_at: Ignored = UNSET
 
 
-class TaskReplacement(TaskPatch, forbid_unknown_fields=True, kw_only=True):
+class TaskReplacement(TaskPatch):
     """The new content of a task. `description` and `completed` keep their values if they are left out."""
 
     title: Title
@@ -87,7 +87,7 @@ class Completion(msgspec.Struct, forbid_unknown_fields=True):
     completed: bool
 
 
-class Listing(msgspec.Struct, frozen=True):
+class Listing(msgspec.Struct):
     """The query of a list."""
 
     limit: Annotated[
