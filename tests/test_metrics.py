@@ -88,6 +88,7 @@ async def test_the_process_and_its_version_are_seen(client: httpx.AsyncClient) -
     assert 1 == figures("python_info", version=platform.python_version())
     assert psutil.Process().memory_info().rss / 2 < figures("process_resident_memory_bytes")
     assert 0 < figures("process_cpu_seconds_total")
+    assert not [name for name in figures.names if name.endswith("_created")], "they are of no use"
 
 
 async def test_durations_are_told_as_finely_as_the_page_says(client: httpx.AsyncClient) -> None:
