@@ -33,8 +33,8 @@ from .waiting import wait_until
 CLIENTS, TASKS = 8, 3
 
 # Seconds that a request may take, and a statement on the server: shorter than by default.
-TIMEOUT = 1.5
-LIMITS = {"POOL_TIMEOUT": f"{TIMEOUT}", "STATEMENT_TIMEOUT": "1", "LOCK_TIMEOUT": "0.5"}
+TIMEOUT = 2.5
+LIMITS = {"POOL_TIMEOUT": f"{TIMEOUT}", "STATEMENT_TIMEOUT": "2", "LOCK_TIMEOUT": "1"}
 
 Kind = Literal["read", "toggle", "put", "change"]
 Outcome = Literal["done", "refused", "timed out", "unknown"]

@@ -18,7 +18,7 @@ import pytest
 
 from todo_api.http.problems import HEAD_LIMIT
 
-from .service import Service, serving
+from .service import ROOT, Service, serving
 from .waiting import wait_until
 
 MEGABYTE = 1 << 20
@@ -47,15 +47,24 @@ UNFINISHED = {
 }
 
 
-# Less patience than the real service has, so that the tests need less.
-LIMITS = "server.protocol.ARRIVAL_LIMIT=2 server.addresses.STALL_LIMIT=3"
+# A service with less patience than the real one, so that the tests need less. It is no fork, whose memory
+# seems to grow when it first uses pages that it shares.
+IMPATIENCE = """
+import todo_api.server.addresses
+import todo_api.server.protocol
+
+todo_api.server.protocol.ARRIVAL_LIMIT = 2
+todo_api.server.addresses.STALL_LIMIT = 3
+"""
 
 
 @pytest.fixture(scope="module")
 def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that all of them come to."""
     directory = tmp_path_factory.mktemp("bad")
-    with serving(directory, limits=LIMITS, DATABASE_URL=database_url, KEEP_ALIVE="2") as service:
+    (directory / "sitecustomize.py").write_text(IMPATIENCE)
+    variables = {"KEEP_ALIVE": "2", "PYTHONPATH": f"{directory}:{ROOT}"}
+    with serving(directory, DATABASE_URL=database_url, **variables) as service:
         yield service
 
 
