@@ -87,7 +87,7 @@ FIRST = {
     "todo_api/app.py": "seam routes cors logs openapi pgbouncer metrics telemetry",
     "sql/migrations/*": "migrate health roles",
     "sql/health/*": "health",
-    "sql/*": "listing tasks users idempotency preconditions ownership main",
+    "sql/*": "listing tasks users idempotency preconditions ownership odd_rows main",
     "migrations/*": "migrate roles tasks users odd_rows",
 }
 

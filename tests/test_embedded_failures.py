@@ -1,10 +1,12 @@
 """The embedded PostgreSQL where something fails: its reasons, its restarts, its end."""
 
 import os
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -87,7 +89,11 @@ def test_a_server_that_misses_the_first_signal_gets_another(log: IO[str]) -> Non
         log,
     )
     wait_until(lambda: os.fstat(log.fileno()).st_size > 0)
-    keeper.process.communicate("\n", timeout=30)
+    try:
+        keeper.process.communicate("\n", timeout=30)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(keeper.process.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -109,8 +115,8 @@ def test_the_reason_is_the_first_error(written: str, reason: str) -> None:
 def test_the_log_begins_anew(tmp_path: Path) -> None:
     """Each run of the service has a log of its own, in which the reason of its end is found."""
     (tmp_path / "log").write_text("FATAL:  of the run before")
-    with embedded._locked_log(tmp_path) as log:
-        assert "" == log.read()
+    with embedded._locked_log(tmp_path):
+        assert "" == (tmp_path / "log").read_text()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

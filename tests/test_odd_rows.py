@@ -46,11 +46,10 @@ async def test_a_row_typed_by_hand_can_be_read_and_changed(ada: User, database: 
         read = await ada.client.get(ada.path(task))
         assert (200, task) == (read.status_code, read.json())
         only = {"If-Match": read.headers["etag"]}
-        assert (
-            200
-            == (await ada.client.patch(ada.path(task), json={"completed": True}, headers=only)).status_code
-        )
-        assert 200 == (await ada.client.patch(f"{ada.path(task)}/complete")).status_code
+        patched = await ada.client.patch(ada.path(task), json={"completed": True}, headers=only)
+        toggled = await ada.client.patch(f"{ada.path(task)}/complete")
+        assert [200, 200] == [patched.status_code, toggled.status_code]
+        assert task["updated_at"] <= patched.json()["updated_at"] <= toggled.json()["updated_at"]
         assert 204 == (await ada.client.delete(ada.path(task))).status_code
 
 
