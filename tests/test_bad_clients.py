@@ -156,6 +156,13 @@ def test_a_crowd_that_never_finishes_is_borne(service: Service) -> None:
     assert_others_are_served(service)
 
 
+@pytest.mark.parametrize("rest", [POST + b"Content-Length: 2\r\n\r\n", POST, b"G"])
+def test_a_request_behind_another_has_a_limit(rest: bytes, service: Service) -> None:
+    """Also one whose first part came together with the end of the request before."""
+    with client(service, POST + b"Content-Length: 2\r\n\r\n{}" + rest) as bad:
+        assert [b"422", b"408"] == re.findall(rb"HTTP/1.1 (\d+) ", everything(bad))
+
+
 def test_a_body_without_an_end_takes_no_room(service: Service) -> None:
     """A body over the limit is refused while it arrives, chunked or not, and is not kept."""
     before = memory(service)

@@ -16,7 +16,7 @@ from todo_api.http.middleware import RequestMiddleware
 from todo_api.observability.metrics import Metrics
 from todo_api.operations.documentation import DocumentationController
 from todo_api.operations.health import HealthController
-from todo_api.postgres.database import Database, Observer, connect
+from todo_api.postgres.database import Database, Observer, make_connections
 from todo_api.queries import Queries
 from todo_api.resources.request import ResourceRequest
 from todo_api.resources.tasks.controller import TaskController
@@ -29,7 +29,7 @@ def create_app(configuration: settings.Settings | None = None, *, guards: Sequen
     ``guards`` run before every handler of a resource: authorization goes here.
     """
     configuration = configuration or settings.load()
-    connections = connect(configuration)
+    connections = make_connections(configuration)
     metrics = Metrics(connections)
     observe: Observer = metrics.statement
     on_app_init: list[OnAppInitHandler] = []

@@ -41,7 +41,7 @@ _BINARY = (bytes, datetime)
 _STALE = {b"0A000", b"26000"}  # the prepared statement has other result types, or is unknown to the session
 
 
-def connect(settings: Settings) -> Connections:
+def make_connections(settings: Settings) -> Connections:
     """The connections of this process, none of them open yet.
 
     The server's views name each ``todo-api/0.1.0 worker 4711``, with the worker's process id.

@@ -82,7 +82,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.flow.held = data[start:]
         if self.flow.held and not self.transport.is_closing():
             self.flow.pause_reading()
-        if self._arriving and self._deadline is None:
+        if self._arriving and self._deadline is None and not self._has_unanswered():
             self._expect(ARRIVAL_LIMIT)
 
     def _has_unanswered(self) -> bool:
@@ -117,6 +117,11 @@ class BoundedProtocol(HttpToolsProtocol):
         for part in (b"\r\n".join(lines) + _HEAD_END, rest):
             if part and not self.transport.is_closing():
                 self._feed(part)
+
+    def on_message_begin(self) -> None:
+        """Note that a request has begun, maybe behind the end of another one."""
+        super().on_message_begin()
+        self._arriving = True
 
     def on_headers_complete(self) -> None:
         """Start the request, unless its head is not valid.
@@ -156,9 +161,10 @@ class BoundedProtocol(HttpToolsProtocol):
             )
 
     def on_response_complete(self) -> None:
-        """Parse the data that had to wait."""
+        """Parse the data that had to wait, and limit the time of a request that has begun."""
         super().on_response_complete()
-        if self.flow.held:
+        if self.flow.held or self._arriving:
+            self._unset_keepalive_if_required()
             self._parse()
             self.flow.resume_reading()
 
@@ -193,6 +199,6 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.keep_alive = False
             self.flow.pause_reading()
             return
-        if not self._in_body or not (cycle.response_started or self.pipeline):
+        if not self._in_body or not cycle.response_started:
             self.transport.write(refusal(kind))
         self.transport.close()
