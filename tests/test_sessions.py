@@ -139,7 +139,7 @@ def test_the_operator_s_patience_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (patience | {"tcp_user_timeout": "15000"}).items() <= conninfo_to_dict(conninfo(url)).items()
     assert "40" == conninfo_to_dict(conninfo(f"{url}?connect_timeout=40", Settings()))["connect_timeout"]
     for served, seconds in {url: 2, f"{url}?connect_timeout=40": 40}.items():
-        assert seconds == database.connect(Settings(database_url=served))._pool.timeout
+        assert seconds == database.make_connections(Settings(database_url=served))._pool.timeout
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "40")
     assert "connect_timeout" not in conninfo_to_dict(conninfo(url))
 
