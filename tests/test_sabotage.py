@@ -55,14 +55,16 @@ class Footprint(NamedTuple):
 def footprint() -> Footprint:
     """Count it. uvloop does not tell its readers; each has a descriptor, which is counted."""
     gc.collect()
-    selector = getattr(asyncio.get_running_loop(), "_selector", None)
+    loop = asyncio.get_running_loop()
+    selector = getattr(loop, "_selector", None)
     objects = gc.get_objects()
+    futures = [each for each in objects if isinstance(each, asyncio.Future) and each.get_loop() is loop]
     return Footprint(
         psutil.Process().num_fds(),
         len(selector.get_map()) if selector else 0,
         len(asyncio.all_tasks()),
         sum(type(each) is Pipeline for each in objects),
-        sum(isinstance(each, asyncio.Future) and not each.done() for each in objects),
+        sum(not each.done() for each in futures),
     )
 
 
