@@ -243,11 +243,13 @@ def test_a_terminal_that_lacks_a_letter_is_told_of(
         (PermissionError(13, "Permission denied", "/data"), "/data: Permission denied."),
         (OSError(28, "No space left on device"), "No space left on device."),
         (OSError("timed out"), "timed out."),
+        (psycopg.OperationalError("connection failed: no route\nmore"), "No route."),
+        (psycopg.OperationalError(), "OperationalError."),
         (ValueError("a defect"), None),
     ],
 )
-def test_a_fault_of_the_system_is_passed_on_with_its_file(error: Exception, said: str | None) -> None:
-    """In the system's words. A defect gets no sentence, but a traceback."""
+def test_a_fault_from_outside_is_passed_on(error: Exception, said: str | None) -> None:
+    """In the words of the system or of libpq, with the file. A defect gets no sentence, but a traceback."""
     assert said == of(error)
 
 
