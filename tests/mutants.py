@@ -88,7 +88,7 @@ FIRST = {
     "sql/migrations/*": "migrate health roles",
     "sql/health/*": "health",
     "sql/*": "listing tasks users idempotency preconditions ownership odd_rows main",
-    "migrations/*": "migrate roles tasks users odd_rows",
+    "migrations/*": "postgres15 migrate roles tasks users odd_rows",
 }
 
 INVERSE: dict[type[ast.AST], type[ast.AST]] = {
