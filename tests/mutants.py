@@ -88,6 +88,7 @@ FIRST = {
     "sql/migrations/*": "migrate health roles",
     "sql/health/*": "health",
     "sql/*": "listing tasks users idempotency preconditions ownership odd_rows main",
+    "migrations/post-apply.sql": "database_page roles",
     "migrations/*": "postgres15 migrate roles tasks users odd_rows",
 }
 

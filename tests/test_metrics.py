@@ -205,13 +205,6 @@ def two_workers(
         yield service, one, other
 
 
-def workers_of(service: Service) -> list[psutil.Process]:
-    """The processes that serve."""
-    children = psutil.Process(service.process.pid).children()
-    living = [process for process in children if process.status() != psutil.STATUS_ZOMBIE]
-    return [process for process in living if "spawn_main" in str(process.cmdline())]
-
-
 LIVE = {"route": "/health/live"}
 
 
@@ -249,9 +242,9 @@ def test_a_worker_that_ends_leaves_its_counts_and_takes_along_what_it_measured(
         before = figures()(count, **LIVE)
         service.process.send_signal(signal.SIGUSR2)
         wait_until(lambda: service.log.count("startup complete") == 4)
-        wait_until(lambda: len(workers_of(service)) == 2)
+        wait_until(lambda: len(service.workers) == 2)
         wait_until(lambda: figures()("database_pool_connections") == 2, 20)
-        workers_of(service)[0].kill()
+        service.workers[0].kill()
         wait_until(lambda: service.log.count("startup complete") == 5)
         wait_until(lambda: figures()("database_pool_connections") == 2, 20)
         assert before == figures()(count, **LIVE)
@@ -281,7 +274,7 @@ def test_metrics_that_were_deleted_are_missed(database_url: str, tmp_path: Path)
                 problem = assert_problem(client.get("/metrics"), 503, "unavailable")
                 assert "restart" in problem["detail"]
                 assert 200 == client.get("/health/ready").status_code
-        workers_of(service)[0].kill()
+        service.workers[0].kill()
         wait_until(lambda: service.log.count("startup complete") == 3)
         assert service.log.count("cannot share its metrics") == 1
 
@@ -323,7 +316,7 @@ def test_without_a_free_descriptor_the_metrics_are_no_defect(database_url: str, 
     """Where no more files can be opened, the sums of all workers are unavailable for as long."""
     with two_workers(database_url, tmp_path) as (service, one, other):
         Figures(one.get("/metrics"))
-        limits = {worker: worker.rlimit(psutil.RLIMIT_NOFILE) for worker in workers_of(service)}
+        limits = {worker: worker.rlimit(psutil.RLIMIT_NOFILE) for worker in service.workers}
         for worker, (_, hard) in limits.items():
             worker.rlimit(psutil.RLIMIT_NOFILE, (worker.num_fds() // 2, hard))
         assert_problem(one.get("/metrics"), 503, "unavailable")
