@@ -82,6 +82,8 @@ class Connections:
     def least_busy(self) -> Pipeline | None:
         """The connection with the fewest unanswered statements, rather one that is not stalled, or None.
 
+        If all seem stalled, one of those that answered or were idle last.
+
         Raises TooManyRequests, and PoolClosed after the end.
         """
         if self._closed:
@@ -98,6 +100,11 @@ class Connections:
                 chosen, least = pipeline, load
         if queued >= self._max_queue:
             raise TooManyRequests(f"{queued} statements are waiting already")
+        if chosen and least >= self._max_queue:  # all seem stalled, maybe because this process lags behind
+            serving = [pipeline for pipeline in self._pipelines if pipeline.state == "serving"]
+            recent = max(pipeline.head_since for pipeline in serving) - _STALLED
+            moving = (pipeline for pipeline in serving if pipeline.head_since >= recent)
+            chosen = min(moving, key=lambda pipeline: len(pipeline.unanswered))
         if chosen is None or len(self._pipelines) < min(self._size + stalled, self._pool.max_size):
             self._open_another()
         return chosen
