@@ -53,12 +53,15 @@ class Footprint(NamedTuple):
 
 
 def footprint() -> Footprint:
-    """Count it. uvloop does not tell its readers; each has a descriptor, which is counted."""
+    """Count it. uvloop does not tell its readers; each has a descriptor, which is counted.
+
+    A future that a task awaits goes with its task: the tests' shared application has one that changes.
+    """
     gc.collect()
-    loop = asyncio.get_running_loop()
-    selector = getattr(loop, "_selector", None)
+    selector = getattr(asyncio.get_running_loop(), "_selector", None)
     objects = gc.get_objects()
-    futures = [each for each in objects if isinstance(each, asyncio.Future) and each.get_loop() is loop]
+    awaited = {id(getattr(task, "_fut_waiter", None)) for task in asyncio.all_tasks()}
+    futures = [each for each in objects if isinstance(each, asyncio.Future) and id(each) not in awaited]
     return Footprint(
         psutil.Process().num_fds(),
         len(selector.get_map()) if selector else 0,
