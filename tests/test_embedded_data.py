@@ -185,7 +185,7 @@ def test_without_the_wheel_it_says_what_to_install(tmp_path: Path, monkeypatch: 
 
 @root_only
 def test_root_without_proc_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On macOS root is told to be somebody else, and nothing is made."""
+    """Root is refused on macOS, and nothing is created."""
     monkeypatch.setattr(embedded, "CWD", tmp_path / "missing")
     with pytest.raises(EmbeddedError, match="Root can run it on Linux only"):
         running(tmp_path / "home").__enter__()

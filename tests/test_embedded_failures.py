@@ -108,7 +108,7 @@ def test_a_server_that_misses_the_first_signal_gets_another(log: IO[str]) -> Non
     ],
 )
 def test_the_reason_is_the_first_error(written: str, reason: str) -> None:
-    """Not what a client was told that came too early, nor what followed from the error."""
+    """The cause is reported, not the errors of clients that came too early, nor those that followed."""
     assert reason == error_in(written)
 
 

@@ -126,7 +126,7 @@ async def test_ready_locks_and_waits_for_nothing(
 async def test_ready_needs_room_on_the_disk(
     new_database: NewDatabase, as_owner: Callable[[str], str]
 ) -> None:
-    """The probe writes a temporary file, of less than 100 kB, whose failure tells of a full disk."""
+    """The probe writes a temporary file of less than 100 kB, so it fails on a full disk."""
     url = new_database()
     async with talking_to(create_app(Settings(database_url=url))) as client:
         assert 200 == (await client.get("/health/ready")).status_code

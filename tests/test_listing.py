@@ -332,7 +332,7 @@ async def test_a_wrong_parameter_is_named(ada: User, name: str, value: str) -> N
     ],
 )
 async def test_unknown_and_repeated_parameters_are_named(ada: User, query: str, names: list[str]) -> None:
-    """All of them at once, and with an unknown one those that there are."""
+    """All faults are reported at once, and an unknown parameter with the names of the known ones."""
     problem = assert_problem(await ada.client.get(f"{ada.tasks}?{query}"), 422, "invalid-request")
     assert names == [fault["parameter"] for fault in problem["errors"]]
     known = "There is no parameter of this name. The parameters are "

@@ -158,6 +158,8 @@ def test_programs_of_postgresql_find_the_database(
     email, client = read.stdout.splitlines()
     assert ("ada@example.org", version) == (email, int(client) // 10000)
     assert 3 == read.returncode, "the program's own status"
+    (tmp_path / "end.sql").write_text("\\! kill $PPID")
+    assert 128 + signal.SIGTERM == run(tmp_path, "pg", "psql", "-f", "end.sql", **asked).returncode
 
 
 @pytest.mark.parametrize(("server", "expected"), [(94, 94), (95, 96), (97, 98), (99, None)])

@@ -34,7 +34,7 @@ def pg(program: str, arguments: tuple[str, ...]) -> None:
         signal.signal(signal.SIGINT, lambda *_: None)  # psql itself handles Ctrl-C: it cancels the statement
         command = [_program(program, version), *arguments]
         status = subprocess.run(command, env=os.environ | variables(url), check=False).returncode
-    sys.exit(status)
+    sys.exit(status if status >= 0 else 128 - status)  # as shells say which signal ended it
 
 
 def _program(name: str, server_version: int) -> str:
