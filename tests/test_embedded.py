@@ -122,12 +122,12 @@ def test_what_clients_cause_is_not_logged(served: tuple[str, Path]) -> None:
     assert before == (directory / "log").stat().st_size
 
 
-def test_the_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_is_bounded(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When it is too long it begins anew, while the server writes on."""
     monkeypatch.setattr(keeper, "LOOK_INTERVAL", 0.05)
     monkeypatch.setattr(keeper, "LOG_LIMIT", 2_000)
-    with running(tmp_path) as url:
+    with running(data_dir) as url:
         for _ in range(50):
             with suppress(psycopg.OperationalError):
                 psycopg.connect(url, dbname="no_such_database")
-        wait_until(lambda: (tmp_path / "log").stat().st_size <= 2_000)
+        wait_until(lambda: (data_dir / "log").stat().st_size <= 2_000)

@@ -161,14 +161,14 @@ def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         running(tmp_path / "file" / "home").__enter__()
 
 
-def test_a_server_that_gives_up_says_why(tmp_path: Path) -> None:
+def test_a_server_that_gives_up_says_why(data_dir: Path) -> None:
     """The reason comes from the log, without waiting, and nothing stays behind."""
     with pytest.raises(
         EmbeddedError, match=r'did not start: .*"shared_buffers".*\(more in .*/log\)\.$'
     ) as raised:
-        running(tmp_path, settings={"shared_buffers": "a lot"}).__enter__()
+        running(data_dir, settings={"shared_buffers": "a lot"}).__enter__()
     assert "\n" not in str(raised.value)
-    with running(tmp_path) as url:
+    with running(data_dir) as url:
         assert 1 == ask(url, "select 1")
 
 

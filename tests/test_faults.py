@@ -29,12 +29,11 @@ from .databases import NewDatabase, waiting
 from .load import Load
 from .outage import CUT, Server
 from .service import Service, serving
-from .waiting import wait_until
+from .waiting import HEALING, wait_until
 
 CROWD = 150
 # Less than by default, so that less waiting is enough.
 LIMITS = {"POOL_TIMEOUT": "2.5", "STATEMENT_TIMEOUT": "2", "LOCK_TIMEOUT": "1"}
-HEALING = 5.0  # seconds, of which a machine of one's own takes one
 BOUND = 45.0  # seconds, in which what takes at most ten happens on a crowded machine, too
 
 

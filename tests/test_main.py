@@ -284,6 +284,7 @@ def test_settings_come_from_a_file_too(tmp_path: Path, database_url: str) -> Non
         assert "embedded" not in service.log
 
 
+@pytest.mark.usefixtures("data_dir")
 def test_serve_outlives_a_crash_of_its_database(tmp_path: Path) -> None:
     """An embedded PostgreSQL that is killed comes back, and the service with it, without a restart."""
     with serving(tmp_path) as service:

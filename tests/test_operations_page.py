@@ -28,6 +28,7 @@ async def test_the_page_explains_each_metric(client: httpx.AsyncClient) -> None:
     assert {name for name in shown if not name.startswith("process_")} == explained
 
 
+@pytest.mark.usefixtures("data_dir")
 def test_the_embedded_data_are_restored_and_moved(tmp_path: Path) -> None:
     """A dump under the running service replaces what came later; another fills the data of a new version."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

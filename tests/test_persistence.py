@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
 from .load import Load
 from .service import serving
@@ -20,6 +21,7 @@ def test_tasks_outlive_a_restart_of_service_and_server(tmp_path: Path) -> None:
         assert created == httpx.get(f"{service.url}{load.path}/{created['id']}").json()
 
 
+@pytest.mark.usefixtures("data_dir")
 def test_every_acknowledged_task_outlives_a_kill_of_everything(tmp_path: Path) -> None:
     """SIGKILL to the service and all of PostgreSQL in the middle of writes loses nothing acknowledged."""
     with serving(tmp_path) as service, Load(service.url) as load:

@@ -166,7 +166,7 @@ async def test_one_time_out_bounds_all_waits_of_a_statement(database_url: str) -
         runs = [database.run("select 1", repeatable=True) for _ in range(20)]
         outcomes = await asyncio.gather(*runs, return_exceptions=True)
         assert {OverdueError, PoolTimeout} >= {type(outcome) for outcome in outcomes}
-        assert asyncio.get_running_loop().time() - began < 1.3
+        assert asyncio.get_running_loop().time() - began < 1.8
 
 
 async def test_who_waited_behind_an_overdue_statement_is_answered(database_url: str) -> None:

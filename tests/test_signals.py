@@ -52,6 +52,7 @@ def test_stopped_workers_do_not_hold_up_the_end(stopped: int, tmp_path: Path, da
         assert_ends(service, workers)
 
 
+@pytest.mark.usefixtures("data_dir")
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_closed_terminal_ends_the_service(workers: str, tmp_path: Path) -> None:
     """SIGHUP, which every process of the terminal gets, ends it as Ctrl-C does, with its PostgreSQL."""

@@ -135,6 +135,7 @@ def test_a_pooler_that_takes_no_time_outs_is_told_of(tmp_path: Path) -> None:
         assert "STATEMENT_TIMEOUT=0" in refusal(run(tmp_path, "serve", DATABASE_URL=url))
 
 
+@pytest.mark.usefixtures("data_dir")
 def test_a_database_that_comes_up_is_served_from(tmp_path: Path, short_path: Path) -> None:
     """The service starts by itself once the database it waits for is there."""
     url = f"postgresql://postgres@/postgres?host={short_path}/socket"

@@ -192,7 +192,7 @@ def test_a_collector_that_is_away_delays_the_end_by_two_seconds(
             service.stop()
             took = time.monotonic() - began
     print(f"ended after {took:.2f} s")
-    assert took < 4
+    assert took < 8
 
 
 def test_traces_without_their_packages_stop_the_start(

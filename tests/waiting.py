@@ -10,6 +10,9 @@ T = TypeVar("T")
 LIMIT = 60.0  # seconds, in which it happens on the busiest machine
 PAUSE = 0.02
 
+# Seconds until a service has recovered, of which a machine of one's own takes one.
+HEALING = 5.0
+
 
 def wait_until(happened: Callable[[], T | None], seconds: float = LIMIT) -> T:
     """The first answer that is true; without one in time the test fails."""
