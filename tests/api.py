@@ -1,6 +1,6 @@
 """The API as its clients use it, in sentences that read like prose."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 from uuid import uuid4
@@ -27,6 +27,27 @@ USER_OPERATIONS: list[tuple[str, str, Any]] = [
     ("HEAD", "/api/{user_id}/tasks", None),
     ("POST", "/api/{user_id}/tasks", {"title": "Buy milk"}),
 ]
+
+# Those that take a body.
+WITH_BODY = [
+    ("POST", "/api/users"),
+    ("POST", "/api/{user_id}/tasks"),
+    ("PUT", TASK),
+    ("PATCH", TASK),
+    ("PATCH", TASK + "/complete"),
+]
+JSON = {"Content-Type": "application/json"}
+
+
+def on_routes(
+    cases: Iterable[str | None], routes: Sequence[tuple[Any, ...]], few: int = 2
+) -> list[tuple[Any, ...]]:
+    """Every case on the first route, and the first few of them on every other."""
+    return [
+        (*route, case)
+        for number, route in enumerate(routes)
+        for case in (list(cases) if number == 0 else list(cases)[:few])
+    ]
 
 
 @asynccontextmanager
@@ -58,6 +79,14 @@ class User:
         assert 200 == response.status_code, response.text
         tasks: list[dict[str, Any]] = response.json()
         return tasks
+
+    async def tries(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """Send a request on a task that is there, and check that it changes nothing."""
+        task = await self.creates("untouched")
+        path = path.format(user_id=self.id, task_id=task["id"])
+        response = await self.client.request(method, path, **request)
+        assert [task] == await self.lists()
+        return response
 
     def path(self, task: dict[str, Any]) -> str:
         """The path of a task, as this user would ask for it."""

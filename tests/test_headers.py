@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from .api import OPERATIONS, TASK, USER_OPERATIONS, User, assert_problem
+from .api import JSON, OPERATIONS, TASK, USER_OPERATIONS, User, assert_problem
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml;q=1, */*;q=0", "application/json", "x", ""])
@@ -57,3 +57,16 @@ async def test_every_answer_is_safe_to_show(ada: User, method: str, path: str, b
         assert 1 == len(response.headers.get_list("x-request-id"))
         assert re.fullmatch(r"\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT", response.headers["date"])
         assert "server" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "slug"),
+    [("Idempotency-Key", 422, "invalid-request"), ("Content-Type", 415, "unsupported-media-type")],
+)
+async def test_a_header_that_may_come_once(ada: User, name: str, status: int, slug: str) -> None:
+    """Two lines of it are refused, even if they are equal, and nothing is created."""
+    value = {"Idempotency-Key": "k", "Content-Type": "application/json"}[name]
+    others = [item for item in JSON.items() if item[0] != name]
+    headers = [*others, (name, value), (name, value)]
+    assert_problem(await ada.client.post(ada.tasks, content=b'{"title":"x"}', headers=headers), status, slug)
+    assert [] == await ada.lists()
