@@ -43,6 +43,7 @@ class Fork(ForkServerProcess):
     def run(self) -> None:
         """Become what a new interpreter would be."""
         setattr(process, "_parent_process", None)  # noqa: B010  # or serve would take itself for a worker
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
         for file, descriptor in [(Path(os.devnull), 0), (self._output, 1), (self._errors or self._output, 2)]:
             os.dup2(os.open(file, os.O_RDWR | os.O_APPEND), descriptor)
         sys.stdin = os.fdopen(0)
