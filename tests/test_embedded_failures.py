@@ -103,7 +103,7 @@ def test_a_server_that_misses_the_first_signal_gets_another(log: IO[str]) -> Non
         ("LOG:  starting\nFATAL:  the database system is starting up\n", ""),
         ("FATAL:  the database system is starting up\nPANIC:  no disk\nLOG:  ended", "no disk"),
         ("FATAL:  first\nFATAL:  second", "first"),
-        ("LOG:  starting\nNo such file", "No such file"),
+        ("LOG:  starting\nsh: starting\nNo such file", "No such file"),
         ("initdb: error: no room\ninitdb: removing", "no room"),
     ],
 )

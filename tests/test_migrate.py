@@ -268,7 +268,9 @@ def test_a_migration_may_do_without_a_transaction(folder: Path, empty: str) -> N
         "-- transactional: false\n"
         "create index concurrently if not exists tasks_completed on tasks (user_id, completed);"
     )
-    migrations.apply(empty, silent)
+    said: list[str] = []
+    migrations.apply(empty, said.append)
+    assert [f"Applying {name}" for name in migrations.known()] == said
     assert [] == migrations.pending(empty)
     assert "tasks_completed" in dump(empty)
 

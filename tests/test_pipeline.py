@@ -138,7 +138,7 @@ async def test_what_may_be_repeated_is_repeated_once(database_url: str) -> None:
 
 @pytest.mark.parametrize(
     ("error", "attempts"),
-    [("08006", 2), ("55P03", 1), ("57014", 1), ("53300", 1), ("40P01", 1), ("23505", 1)],
+    [("08006", 2), ("55P03", 1), ("57014", 1), ("53300", 1), ("40P01", 1), ("23505", 1), ("25006", 1)],
 )
 async def test_what_is_too_slow_or_too_busy_is_not_repeated(
     error: str, attempts: int, database_url: str

@@ -138,7 +138,7 @@ def test_the_operator_s_patience_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     patience = {"connect_timeout": "2", "keepalives_idle": "30", "keepalives_interval": "5"}
     assert (patience | {"tcp_user_timeout": "15000"}).items() <= conninfo_to_dict(conninfo(url)).items()
     assert "40" == conninfo_to_dict(conninfo(f"{url}?connect_timeout=40", Settings()))["connect_timeout"]
-    for served, seconds in {url: 2, f"{url}?connect_timeout=40": 40}.items():
+    for served, seconds in {url: 2, f"{url}?connect_timeout=40": 40, f"{url}?connect_timeout=0": 5}.items():
         assert seconds == database.make_connections(Settings(database_url=served))._pool.timeout
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "40")
     assert "connect_timeout" not in conninfo_to_dict(conninfo(url))
@@ -154,6 +154,7 @@ def test_a_service_of_libpq_is_named_as_what_it_stands_for(
     assert "todo on db port 5432, as role ada" == describe("postgresql://?service=prod")
     assert "connect_timeout" not in conninfo_to_dict(conninfo("postgresql://?service=prod"))
     assert "todo on localhost port 5432, as role bob" == describe("postgresql://bob@localhost/todo")
+    assert "todo on ::1 port 7, as role bob" == describe("postgresql://bob@:7/todo?hostaddr=::1")
     monkeypatch.setenv("PGSERVICE", "prod")
     assert "todo on db port 5432, as role bob" == describe("postgresql://bob@")
 

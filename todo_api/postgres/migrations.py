@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -163,11 +163,14 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no
         return {**super().get_log_data(migration, operation), "comment": _digest(migration)}
 
     def run(self, migration: Migration, direction: Literal["apply", "rollback"]) -> None:
-        """Apply a migration or roll it back, and mark that: in one transaction, if the file allows it."""
+        """Apply a migration or roll it back, and mark that, in one transaction.
+
+        yoyo ends the transaction first if the file says ``-- transactional: false``.
+        """
         mark = self.mark_one if direction == "apply" else self.unmark_one
         migration.load()
         try:
-            with self.transaction() if migration.use_transactions else nullcontext():
+            with self.transaction():
                 migration.process_steps(self, direction)
                 self.log_migration(migration, direction)
                 mark(migration, log=False)
@@ -186,5 +189,10 @@ def _locked(url: str, say: Callable[[str], None]) -> Iterator[_Backend]:
             say("Waiting for another migration to end")
             connection.execute("select pg_advisory_lock(%s)", [_LOCK])
         connection.execute(_LIMITS)
-        connection.add_notice_handler(lambda notice: say(f"PostgreSQL: {notice.message_primary}"))
+
+        def report(notice: psycopg.errors.Diagnostic) -> None:
+            if notice.sqlstate != "25P01":  # yoyo ends a transaction that has ended already
+                say(f"PostgreSQL: {notice.message_primary}")
+
+        connection.add_notice_handler(report)
         yield backend
