@@ -75,6 +75,8 @@ async def test_requests_are_counted_and_timed_by_route(settings: Settings) -> No
     assert 1 == figures(
         "http_request_duration_seconds_count", status=404, route=tasks["route"] + "/{task_id}"
     )
+    # The list had tasks, so nothing looked for the user.
+    assert 0 == figures("database_statement_duration_seconds_count", statement="users/get")
     assert 0 < figures("http_request_duration_seconds_sum") < took
     assert 0 < figures("database_statement_duration_seconds_sum") < took
     assert 1 == figures("http_requests_in_flight")  # the one that asks

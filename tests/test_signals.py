@@ -1,7 +1,9 @@
 """What signals do: the service ends in time, or replaces its workers, and says what ended one."""
 
 import signal
+import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -91,6 +93,22 @@ def test_sigusr2_replaces_the_workers(tmp_path: Path, new_database: NewDatabase)
         load.goes_on()
     assert {201} == load.answers.keys()
     load.assert_nothing_lost(database)
+
+
+def test_sigterm_ends_a_replacement_under_way(tmp_path: Path, database_url: str) -> None:
+    """Also while an old worker still waits for half a request."""
+    with serving(tmp_path, DATABASE_URL=database_url, WORKERS="2") as service, ExitStack() as clients:
+        service.has_started(2)
+        host, port = service.url.removeprefix("http://").split(":")
+        for _ in range(16):
+            client = clients.enter_context(socket.create_connection((host, int(port))))
+            client.sendall(b"GET")
+        service.process.send_signal(signal.SIGUSR2)
+        wait_until(lambda: "Waiting for child process" in service.log)
+        family = psutil.Process(service.process.pid).children()
+        service.process.send_signal(signal.SIGTERM)
+        assert_ends(service, family)
+        assert "Traceback" not in service.log
 
 
 def test_sigusr2_leaves_a_single_worker_alone(tmp_path: Path, database_url: str) -> None:
