@@ -96,15 +96,22 @@ def test_sigusr2_replaces_the_workers(tmp_path: Path, new_database: NewDatabase)
 
 
 def test_sigterm_ends_a_replacement_under_way(tmp_path: Path, database_url: str) -> None:
-    """Also while an old worker still waits for half a request."""
-    with serving(tmp_path, DATABASE_URL=database_url, WORKERS="2") as service, ExitStack() as clients:
+    """Also while one of the old workers waits for half a request, and the other one hangs."""
+    limits = "server.processes.STOP_LIMIT=1"
+    with (
+        serving(tmp_path, limits=limits, DATABASE_URL=database_url, WORKERS="2") as service,
+        ExitStack() as clients,
+    ):
         service.has_started(2)
+        _, second = service.workers
         host, port = service.url.removeprefix("http://").split(":")
+        head = "POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         for _ in range(16):
             client = clients.enter_context(socket.create_connection((host, int(port))))
-            client.sendall(b"GET")
+            client.sendall(f"{head}Content-Length: 9\r\n\r\n{{".encode())
         service.process.send_signal(signal.SIGUSR2)
         wait_until(lambda: "Waiting for child process" in service.log)
+        second.suspend()
         family = psutil.Process(service.process.pid).children()
         service.process.send_signal(signal.SIGTERM)
         assert_ends(service, family)
