@@ -121,12 +121,12 @@ def postgresql(
     with _home() as home:
         if primary:
             source = f"host={primary.directory} user=postgres application_name={STANDBY}"
-            copy = ["pg_basebackup", "--pgdata=data", "--no-sync", "--write-recovery-conf"]
-            _run([programs / copy[0], *copy[1:], "--checkpoint=fast", "--dbname", source], home)
+            options = ["--pgdata=data", "--no-sync", "--write-recovery-conf", "--checkpoint=fast"]
+            _run([programs / "pg_basebackup", *options, "--dbname", source], home)
         else:
             copy_data(_template(programs, locale), home)
-        options = {"listen_addresses": "", **settings, "unix_socket_directories": str(home)}
-        set_ = [f"--{name}={value}" for name, value in options.items()]
+        given = {"listen_addresses": "", **settings, "unix_socket_directories": str(home)}
+        set_ = [f"--{name}={value}" for name, value in given.items()]
         with _running([programs / "postgres", "-D", "data", *set_], home) as keeper:
             new = Server(programs, home, keeper, settings.get("port", "5432"))
             wait_until(lambda: answers(new.url))
