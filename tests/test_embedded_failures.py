@@ -17,7 +17,7 @@ from todo_api.postgres.embedded import running
 from todo_api.postgres.keeper import KEEPER, Keeper, error_in
 from todo_api.postgres.wheel import EmbeddedError
 
-from .waiting import wait_until
+from .waiting import HEALING, wait_until
 
 Process = subprocess.Popen[str]
 
@@ -58,7 +58,9 @@ def test_a_restart_under_way_is_stopped_too(log: IO[str], no_pauses: None) -> No
     keeper = Keeper(start, log)
     keeper.begin()
     wait_until(restarting.is_set)
-    keeper.stop()
+    stopping = threading.Thread(target=keeper.stop, daemon=True)
+    stopping.start()
+    stopping.join(HEALING)
     assert [0, 0] == [process.poll() for process in started]
 
 
