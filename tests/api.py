@@ -28,7 +28,7 @@ USER_OPERATIONS: list[tuple[str, str, Any]] = [
     ("POST", "/api/{user_id}/tasks", {"title": "Buy milk"}),
 ]
 
-# Those that take a body.
+# The operations that take a body: method and path.
 WITH_BODY = [
     ("POST", "/api/users"),
     ("POST", "/api/{user_id}/tasks"),

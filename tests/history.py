@@ -240,7 +240,7 @@ def audited(server: Server, directory: Path, **variables: str) -> Iterator[Servi
 
 
 def faults(server: Server, clients: Clients) -> list[str]:
-    """Everything that is wrong with the history of the clients; also what is under way, while they go on."""
+    """Everything that is wrong with the history of the clients. While they go on, new ones seem wrong."""
     found = [f"{count} x {odd}" for odd, count in clients.odd.items()]
     with psycopg.connect(server.url) as connection:
         for task in clients.tasks:

@@ -62,7 +62,7 @@ async def test_what_is_not_json(ada: User, method: str, path: str, name: str) ->
 
 @pytest.mark.parametrize(("method", "path", "name"), on_routes(NESTED, WITH_BODY[::-1]))
 async def test_a_thousand_levels(ada: User, method: str, path: str, name: str) -> None:
-    """Too deep to be read by Python 3.11, and no task for those that can."""
+    """Refused: as malformed by Python 3.11, which cannot read so deep, and as invalid by later versions."""
     response = await ada.tries(method, path, content=NESTED[name], headers=JSON)
     slug = {400: "malformed-body", 422: "invalid-request"}[response.status_code]
     assert_problem(response, response.status_code, slug)

@@ -110,7 +110,7 @@ def test_a_server_that_misses_the_first_signal_gets_another(log: IO[str]) -> Non
     ],
 )
 def test_the_reason_is_the_first_error(written: str, reason: str) -> None:
-    """The cause is reported, not the errors of clients that came too early, nor those that followed."""
+    """The first error is reported. Errors of clients that connect too early do not count."""
     assert reason == error_in(written)
 
 

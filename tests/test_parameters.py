@@ -59,8 +59,8 @@ async def test_unknown_and_repeated_parameters_are_named(ada: User, query: str, 
     assert names == [fault["parameter"] for fault in problem["errors"]]
     known = "There is no parameter of this name. The parameters are "
     known += "limit, after, completed, q, updated_since, sort."
-    told = {fault["parameter"] for fault in problem["errors"] if fault["detail"] == known}
-    assert told == {name for name in names if name not in WRONG}
+    unknown = {fault["parameter"] for fault in problem["errors"] if fault["detail"] == known}
+    assert unknown == {name for name in names if name not in WRONG}
 
 
 async def test_a_thousand_unknown_parameters_get_a_short_answer(ada: User) -> None:
@@ -80,7 +80,7 @@ async def test_what_is_fine_in_a_query(ada: User, query: str) -> None:
     [*OPERATIONS, *USER_OPERATIONS, ("POST", "/api/users", {"email": "a@example.org"})],
 )
 async def test_only_lists_have_parameters(ada: User, method: str, path: str, body: Any) -> None:
-    """A parameter that nothing reads is a mistake that is told of, whatever the operation."""
+    """Every operation refuses parameters that it does not have, and names each of them."""
     response = await ada.tries(method, path + "?colour=red&%FF", json=body)
     assert 422 == response.status_code
     if method != "HEAD":

@@ -82,8 +82,8 @@ class Connections:
     def least_busy(self) -> Pipeline | None:
         """The connection with the fewest unanswered statements, rather one that is not stalled, or None.
 
-        If all seem stalled, it is one of those that made progress last. Raises TooManyRequests, and
-        PoolClosed after the end.
+        If all seem stalled, it is one that was answered recently. Raises TooManyRequests, and PoolClosed
+        after the end.
         """
         if self._closed:
             raise PoolClosed("the connections are closed")
