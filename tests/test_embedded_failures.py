@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 
 from todo_api.postgres import embedded, wheel
 from todo_api.postgres.embedded import running
-from todo_api.postgres.keeper import KEEPER, Keeper, error_in
+from todo_api.postgres.keeper import KEEPER, Keeper, error_in, last_words
 from todo_api.postgres.wheel import EmbeddedError
 
 from .waiting import HEALING, wait_until
@@ -80,6 +81,16 @@ def test_a_restart_that_fails_holds_up_no_end(log: IO[str], no_pauses: None) -> 
     keeper.stop()
 
 
+def test_a_server_that_nobody_stops_holds_up_no_end(tmp_path: Path) -> None:
+    """A service that was interrupted twice may end without stopping its server, which then ends by itself."""
+    program = """
+import subprocess
+from todo_api.postgres.keeper import Keeper
+Keeper(lambda: subprocess.Popen(["cat"], stdin=subprocess.PIPE, text=True), open("log", "w+")).begin()
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=30)
+
+
 def test_a_server_that_misses_the_first_signal_gets_another(log: IO[str]) -> None:
     """A shell that is about to become the server loses it."""
     script = "trap 'trap exit INT' INT; echo >&2; while :; do sleep 0.01; done"
@@ -112,6 +123,11 @@ def test_a_server_that_misses_the_first_signal_gets_another(log: IO[str]) -> Non
 def test_the_reason_is_the_first_error(written: str, reason: str) -> None:
     """The first error is reported. Errors of clients that connect too early do not count."""
     assert reason == error_in(written)
+
+
+def test_an_end_without_a_reason(log: IO[str]) -> None:
+    """One that is killed writes nothing."""
+    assert f"it did not say why (more in {log.name})" == last_words(log)
 
 
 def test_the_log_begins_anew(tmp_path: Path) -> None:

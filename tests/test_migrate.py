@@ -254,6 +254,13 @@ def test_a_file_that_was_edited_after_it_was_applied_is_refused(folder: Path, em
     assert "321" in dump(empty)
 
 
+def test_what_was_done_is_in_the_log_of_yoyo_once(database: str, connection: psycopg.Connection) -> None:
+    """A DBA reads there what was applied or rolled back, and in which order."""
+    migrations.roll_back(database, NAMES[-1:], silent)
+    rows = connection.execute("select migration_id, operation from _yoyo_log order by created_at_utc")
+    assert rows.fetchall() == [*((name, "apply") for name in NAMES), (NAMES[-1], "rollback")]
+
+
 def test_a_migration_without_a_digest_is_taken_as_it_is(
     database: str, connection: psycopg.Connection
 ) -> None:

@@ -1,6 +1,7 @@
 """The published patterns mean to every reader what they mean to the service."""
 
 import re
+import sys
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ from todo_api.http import openapi
 
 from .api import User, assert_problem
 
-WHITE = [chr(code) for code in range(0x110000) if chr(code).isspace()]
+WHITE = re.findall(r"\s", "".join(map(chr, range(sys.maxunicode + 1))))
 CONTROL = [chr(code) for code in [*range(0x20), *range(0x7F, 0xA0)]]
 LIKE_WHITE = list(
     "\u00ad\u180e\u200b\u200d\u2027\u202a\u2060\u3164\ufeff\ufffd\ufffe\uffff\U000e0020\U0010ffff"

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
+from math import inf
 from random import uniform
 from typing import Any
 
@@ -88,7 +89,7 @@ class Connections:
         if self._closed:
             raise PoolClosed("the connections are closed")
         stalled_before = self.time() - _STALLED
-        chosen, least, queued, stalled = None, 2 * self._max_queue, self._waiting, 0
+        chosen, least, queued, stalled = None, inf, self._waiting, 0
         for pipeline in self._pipelines:
             load = len(pipeline.unanswered)
             queued += load
@@ -143,7 +144,6 @@ class Connections:
         self._closed = True
         if self._opening:
             self._opening.cancel()
-            await asyncio.wait([self._opening])
             self._opening = None  # its traceback would keep a half-open connection's socket
         self.drain()
         if owed := [answer for pipeline in self._pipelines for answer, *_ in pipeline.unanswered]:

