@@ -182,7 +182,7 @@ class Clients:
                     if operation.outcome == "unknown":
                         time.sleep(0.02)
                         break
-                    time.sleep(0.005)  # or the clients alone would keep the machine busy
+                    time.sleep(0.02)  # or the clients alone would keep the machine busy
 
     def _does(self, client: httpx.Client, kind: Kind, task: str, base: float | None) -> Operation:
         url, title = f"{self.path}/{task}", uuid4().hex if kind in ("put", "change") else ""
@@ -230,9 +230,9 @@ def _text(seconds: float) -> str:
 
 @contextmanager
 def audited(server: Server, directory: Path, **variables: str) -> Iterator[Service]:
-    """Run the service, with two workers, on a server whose tasks' versions are noted."""
-    variables = {"DATABASE_URL": server.url, "ACCESS_LOG": "false", **LIMITS, **variables}
-    serve = serving(directory, "--migrate", "--workers", "2", **variables)
+    """Run the service, with two workers unless told otherwise, on a server that notes the tasks' versions."""
+    variables = {"DATABASE_URL": server.url, "WORKERS": "2", "ACCESS_LOG": "false", **LIMITS, **variables}
+    serve = serving(directory, "--migrate", **variables)
     with serve as service, psycopg.connect(server.url) as connection:
         connection.execute(AUDIT)
         connection.commit()

@@ -76,7 +76,8 @@ def test_a_defect_is_found(
     path = copy / f"sql/tasks/{file}.sql"
     assert sound in path.read_text()
     path.write_text(path.read_text().replace(sound, broken))
-    with audited(own_server, tmp_path, PYTHONPATH=str(copy)) as service, Clients(service.url) as clients:
+    variables = {"WORKERS": "1", "PYTHONPATH": str(copy)}
+    with audited(own_server, tmp_path, **variables) as service, Clients(service.url) as clients:
         wait_until(lambda: any(complaint in each for each in faults(own_server, clients)))
 
 

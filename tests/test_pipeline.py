@@ -3,6 +3,7 @@
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta, timezone
+from unittest.mock import AsyncMock
 from uuid import UUID, uuid4
 
 import psycopg
@@ -10,7 +11,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import PoolTimeout
 
-from todo_api.postgres.pipeline import OverdueError, UnansweredError
+from todo_api.postgres.pipeline import OverdueError, Pipeline, UnansweredError
 
 from .databases import NewDatabase
 from .executor import opened
@@ -134,6 +135,16 @@ async def test_what_may_be_repeated_is_repeated_once(database_url: str) -> None:
             with pytest.raises(UnansweredError):
                 await database.run(suicide, repeatable=repeatable)
             assert [(attempts,)] == await database.run("select last_value from attempts")
+
+
+async def test_a_repetition_stays_where_it_is(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it moved from behind a slow statement, as the first attempt may, it would fail."""
+    send = AsyncMock(side_effect=UnansweredError)
+    monkeypatch.setattr(Pipeline, "send", send)
+    async with opened(database_url, size=1) as database:
+        with pytest.raises(UnansweredError):
+            await database.run("select 1", repeatable=True)
+    assert [True, False] == [call.kwargs["movable"] for call in send.await_args_list]
 
 
 @pytest.mark.parametrize(

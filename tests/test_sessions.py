@@ -9,9 +9,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from todo_api import VERSION
 from todo_api.app import create_app
 from todo_api.postgres import database, migrations
-from todo_api.postgres.conninfo import conninfo, describe, open_connection
+from todo_api.postgres.conninfo import conninfo, describe, open_connection, variables
 from todo_api.settings import Settings
 
 from .api import make_user, talking_to
@@ -71,6 +72,7 @@ def test_the_session_is_what_the_statements_need(
             for connection in (command, pooled):
                 [[shown]] = connection.execute(f"show {name}".encode()).fetchall()
                 assert value == shown.removesuffix(", MDY").removesuffix(", DMY")
+        assert (f"todo-api/{VERSION} test",) == command.execute("show application_name").fetchone()
 
 
 async def test_behind_a_pooler_text_is_text(made: Databases) -> None:
@@ -150,13 +152,21 @@ def test_a_service_of_libpq_is_named_as_what_it_stands_for(
     """What a command says it works on is what libpq connects to; another URL is not affected."""
     monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
     monkeypatch.delenv("PGSERVICE", raising=False)
-    (tmp_path / "services").write_text("[prod]\nhost=db\nuser=ada\ndbname=todo\nconnect_timeout=40\n")
+    (tmp_path / "services").write_text("[prod]\nhost=db\nuser=ada\ndbname=todo\nconnect_timeout=40\n[test]\n")
     assert "todo on db port 5432, as role ada" == describe("postgresql://?service=prod")
     assert "connect_timeout" not in conninfo_to_dict(conninfo("postgresql://?service=prod"))
     assert "todo on localhost port 5432, as role bob" == describe("postgresql://bob@localhost/todo")
     assert "todo on ::1 port 7, as role bob" == describe("postgresql://bob@:7/todo?hostaddr=::1")
     monkeypatch.setenv("PGSERVICE", "prod")
+    assert "todo on here port 5432, as role bob" == describe("postgresql://bob@here/todo?service=test")
     assert "todo on db port 5432, as role bob" == describe("postgresql://bob@")
+
+
+def test_a_url_as_variables() -> None:
+    """Parameters for which libpq has no variable, such as those of TCP, are left to its defaults."""
+    url = "postgresql://ada:secret@db:7/todo?keepalives_idle=9&connect_timeout=5"
+    expected = {"PGHOST": "db", "PGPORT": "7", "PGUSER": "ada", "PGPASSWORD": "secret", "PGDATABASE": "todo"}
+    assert expected | {"PGCONNECT_TIMEOUT": "5"} == variables(url)
 
 
 def test_every_connection_is_opened_in_one_way() -> None:
