@@ -6,7 +6,6 @@ import operator
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
 import psutil
@@ -201,17 +200,21 @@ async def test_many_faults_leave_nothing(database_url: str, monkeypatch: pytest.
 
 async def test_cancelled_callers_leave_nothing(database_url: str) -> None:
     """Neither while they wait for a connection nor for an answer."""
+
+    async def call_and_cancel(database: Shared, pause: float) -> None:
+        """A function, since the errors of the last callers would keep their connections alive."""
+        runs = [asyncio.create_task(database.run("select pg_sleep(0.001)")) for _ in range(10)]
+        await asyncio.sleep(pause)
+        for run in runs:
+            run.cancel()
+        await asyncio.gather(*runs, return_exceptions=True)
+
     async with Relay(database_url).listening() as relay, opened(relay.url) as database:
         await database.warm()
         before = footprint()
         for round_ in range(50):
             if round_ % 2:
                 relay.break_all("reset")
-            runs = [asyncio.create_task(database.run("select pg_sleep(0.001)")) for _ in range(10)]
-            await asyncio.sleep(0.001 * (round_ % 5))
-            for run in runs:
-                run.cancel()
-            with suppress(asyncio.CancelledError, psycopg.OperationalError):
-                await asyncio.gather(*runs)
+            await call_and_cancel(database, 0.001 * (round_ % 5))
         await database.warm()
         await assert_nothing_is_left(before)
