@@ -121,7 +121,7 @@ def _locked_log(directory: Path) -> IO[str]:
 
 
 def _prepare(data: Path, version: str, initdb: Path, log: IO[str]) -> None:
-    """Make ``data`` if there are none. Refuse those that this version of PostgreSQL cannot serve."""
+    """Make the data if there are none, and refuse data that this version of PostgreSQL cannot serve."""
     if not data.exists():
         _initialise(data, initdb, log)
     _refuse_wrong_owner(data)

@@ -210,6 +210,8 @@ class Pipeline:
             self.read()
 
     def _set_alarm(self, deadline: float) -> None:
+        if self._alarm_at < inf:
+            self._alarm.cancel()
         self._alarm_at = min(deadline, self._loop.time() + _PATIENCE)
         self._alarm = self._loop.call_at(self._alarm_at, self._ring)
 
