@@ -127,7 +127,7 @@ class Database:
                 return transformer.load_rows(0, result.ntuples, statement.make_row)
             if status == _DONE:
                 return []
-            if not prepare or result.error_field(DiagnosticField.SQLSTATE) not in _STALE:
+            if result.error_field(DiagnosticField.SQLSTATE) not in _STALE:
                 break
             connection.forget(statement)
         raise error_from_result(result)
