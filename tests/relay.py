@@ -27,6 +27,7 @@ class Relay:
         self.url = server
         self.step = self.act = ""
         self.refuses = False
+        self.opened = 0  # connections, with those that were refused
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator["Relay"]:
@@ -51,6 +52,7 @@ class Relay:
                 task.cancel()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.opened += 1
         if self.refuses:
             _act(writer, "reset")
             return

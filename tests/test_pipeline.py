@@ -11,6 +11,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import PoolTimeout
 
+from todo_api.postgres import pipeline
 from todo_api.postgres.pipeline import OverdueError, Pipeline, UnansweredError
 
 from .databases import NewDatabase
@@ -180,6 +181,20 @@ async def test_one_time_out_bounds_all_waits_of_a_statement(database_url: str) -
         assert asyncio.get_running_loop().time() - began < 1.8
 
 
+async def test_a_read_leaves_a_slow_statement_at_the_second_look(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look opens a connection for it. It does not wait for the slow one's end."""
+    monkeypatch.setattr(pipeline, "_PATIENCE", 0.5)
+    async with opened(database_url, size=1) as database:
+        await database.warm()
+        slow = asyncio.create_task(database.run("select pg_sleep(1.5)"))
+        await asyncio.sleep(0)
+        assert [(1,)] == await database.run("select 1", repeatable=True)
+        assert not slow.done()
+        await slow
+
+
 async def test_who_waited_behind_an_overdue_statement_is_answered(database_url: str) -> None:
     """When its session is ended, only that statement fails: a read behind it is repeated elsewhere."""
     async with opened(database_url, size=1, timeout=2) as database:
@@ -199,12 +214,12 @@ async def test_an_answer_that_a_flush_has_read_is_handed_out(database_url: str) 
     """Where it finds no room to send, libpq reads, and the event loop does not see that an answer came."""
     async with opened(database_url, size=1, timeout=60) as database:
         await database.run("select 1")
-        [pipeline] = database.connections._pipelines
+        [shared] = database.connections._pipelines
         answer = asyncio.create_task(database.run("select 2"))
         await asyncio.sleep(0)
         time.sleep(0.2)  # noqa: ASYNC251 (the loop must not see it first)
-        pipeline.connection.pgconn.consume_input()
-        pipeline._write()
+        shared.connection.pgconn.consume_input()
+        shared._write()
         async with asyncio.timeout(20):
             assert [(2,)] == await answer
 

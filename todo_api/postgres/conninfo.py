@@ -55,7 +55,6 @@ def open_connection(url: str, purpose: str, settings: Settings | None = None) ->
         conninfo(url, settings),
         autocommit=True,
         application_name=f"todo-api/{VERSION} {purpose}",
-        prepare_threshold=None,
     )
     # By a statement, since a pooler refuses options.
     connection.execute("; ".join(f"set {name} = '{value}'" for name, value in _SESSION.items()).encode())

@@ -8,7 +8,7 @@ from psycopg import errors
 
 def reason(error: psycopg.Error) -> str:
     """Return the reason and, if known, what to do. It holds no password, since libpq quotes none."""
-    text = error.diag.message_primary or (str(error) or type(error).__name__).splitlines()[0]
+    text = (str(error) or type(error).__name__).splitlines()[0]
     text = re.sub(r"^connection (failed|is bad): |\.$", "", " ".join(text.split()))
     match error:
         case errors.UndefinedTable() | errors.UndefinedColumn() | errors.UndefinedFunction():
