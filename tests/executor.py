@@ -15,6 +15,9 @@ from todo_api.queries import Statement
 
 Rows = list[tuple[Any, ...]]
 
+# The sessions of the shared connections, seen from another session of their database.
+SESSIONS = "from pg_stat_activity where datname = current_database() and application_name = 'todo-api test'"
+
 
 @dataclass(frozen=True)
 class Adhoc:
@@ -59,11 +62,8 @@ class Shared:
                 pids = await asyncio.gather(*(self.run("select pg_backend_pid()") for _ in range(9)))
 
     async def cut(self) -> None:
-        """Have the server end every other session of the database."""
-        await self.admin(
-            "select pg_terminate_backend(pid) from pg_stat_activity "
-            "where datname = current_database() and pid <> pg_backend_pid()"
-        )
+        """Have the server end their sessions."""
+        await self.admin(f"select pg_terminate_backend(pid) {SESSIONS}")
 
 
 @asynccontextmanager

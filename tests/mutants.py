@@ -24,8 +24,10 @@ import traceback
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from fnmatch import fnmatch
 from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -328,13 +330,20 @@ def failure(module: str, seconds: float) -> str:
     return "" if passes(tree(), [module], seconds) else (tree() / "log").read_text()[-2000:]
 
 
-def serve() -> None:
-    """Print the URL of a PostgreSQL for all runs, until standard input ends."""
+def serve(count: int) -> None:
+    """Print the URLs of so many PostgreSQLs, one for each job, until standard input ends."""
     from .engines import newest, postgresql
 
-    with postgresql(newest(), locale="C.UTF-8") as server:
-        print(server.create("test"), flush=True)
+    with ExitStack() as servers:
+        for _ in range(count):
+            server = servers.enter_context(postgresql(newest(), locale="C.UTF-8"))
+            print(server.create("test"), flush=True)
         sys.stdin.read()
+
+
+def take(urls: SimpleQueue[str]) -> None:
+    """Give this process a server of its own."""
+    os.environ["TEST_DATABASE_URL"] = urls.get()
 
 
 def main() -> None:
@@ -355,13 +364,16 @@ def main() -> None:
     for module in ("todo_api.server.processes", "todo_api.observability.traces", "tests.conftest"):
         importlib.import_module(module)  # with all libraries, once for every fork
     tally: dict[str, list[bool]] = defaultdict(list)
-    command = [sys.executable, "-c", "from tests.mutants import serve; serve()"]
+    command = [sys.executable, "-c", f"from tests.mutants import serve; serve({given.jobs})"]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
         assert server.stdin and server.stdout
-        os.environ["TEST_DATABASE_URL"] = server.stdout.readline().strip()
-        with ProcessPoolExecutor(given.jobs, get_context("fork")) as pool:
+        forking = get_context("fork")
+        urls: SimpleQueue[str] = forking.SimpleQueue()
+        for _ in range(given.jobs):
+            urls.put(server.stdout.readline().strip())
+        with ProcessPoolExecutor(given.jobs, forking, take, (urls,)) as pool:
             modules = sorted({module for each in mutants for module in concerning(each.path)[0]})
             failures = pool.map(failure, modules, [given.seconds] * len(modules))
             for module, failed in zip(modules, failures, strict=True):

@@ -12,7 +12,7 @@ from todo_api.postgres.connections import _Terminate
 from todo_api.postgres.pipeline import OverdueError, UnansweredError
 
 from .databases import NewDatabase, waiting
-from .executor import opened
+from .executor import SESSIONS, opened
 from .relay import Relay
 from .waiting import wait_until
 
@@ -49,8 +49,7 @@ async def test_connections_cut_while_idle_cost_no_statement(database_url: str) -
             await database.warm()
             await database.cut()
             await asyncio.sleep(0.3)
-            sessions = "select from pg_stat_activity where application_name = 'todo-api test'"
-            assert [] == await database.admin(sessions)
+            assert [] == await database.admin(f"select {SESSIONS}")
             assert [[(1,)]] * 20 == await asyncio.gather(*(database.run("select 1") for _ in range(20)))
 
 
@@ -59,10 +58,7 @@ async def test_all_connections_cut_unnoticed_cost_no_repeatable_statement(databa
     async with opened(database_url, size=4) as database:
         await database.warm()
         with psycopg.connect(database_url, autocommit=True) as connection:  # meanwhile the loop stands still
-            connection.execute(
-                "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
-                " where application_name = 'todo-api test'"
-            )
+            connection.execute(f"select pg_terminate_backend(pid, 5000) {SESSIONS}".encode())
         runs = [database.run("select 1", repeatable=True) for _ in range(20)]
         assert [[(1,)]] * 20 == await asyncio.gather(*runs)
 
@@ -221,7 +217,7 @@ async def test_closing_waits_for_answers_and_leaves_no_session(database_url: str
     with pytest.raises(PoolClosed):
         await database.run("select 1")
     await asyncio.sleep(0.3)  # the server takes a moment to notice
-    assert [] == await database.admin("select from pg_stat_activity where application_name = 'todo-api test'")
+    assert [] == await database.admin(f"select {SESSIONS}")
 
 
 async def test_connections_are_renewed_at_the_end_of_their_life(database_url: str) -> None:

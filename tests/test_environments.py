@@ -23,7 +23,7 @@ from todo_api.commands.errors import sentence as of
 from todo_api.postgres import migrations
 from todo_api.server import processes
 
-from .databases import Databases, alter, as_login
+from .databases import Databases, alter, as_login, waiting
 from .service import COMMAND, environment
 from .waiting import wait_until
 
@@ -280,6 +280,5 @@ def test_a_container_s_first_process_can_be_stopped(
             finally:  # or the end of the block would wait for it
                 if first.is_running():
                     first.kill()
-        waiting = "select from pg_stat_activity where application_name like '%% migrate'"
-        wait_until(lambda: 0 == connection.execute(waiting).rowcount)
+        wait_until(lambda: 0 == waiting(url))
     assert "Traceback" not in (tmp_path / "log").read_text()
