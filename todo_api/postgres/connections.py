@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from math import inf
 from random import uniform
 from typing import Any
 
@@ -17,8 +16,8 @@ log = logging.getLogger(__name__)
 
 Pool = AsyncNullConnectionPool[AsyncConnection[Any]]
 
-# A connection whose oldest statement has waited so many seconds for its answer gets no more statements, as
-# long as there are others. The oldest may wait for a lock, and what is sent after it would wait as well.
+# A connection whose oldest statement has waited so many seconds longer than another's gets no more. It may
+# wait for a lock, and what is sent after it would wait as well.
 _STALLED = 0.05
 
 _PAUSE = 0.2  # seconds between two attempts to connect
@@ -41,8 +40,8 @@ class _Terminate:
 class Connections:
     """Up to ``size`` connections in pipeline mode, opened when there are statements for them.
 
-    A connection whose oldest statement waits, for a lock say, does not count. Another connection replaces it,
-    if the pool's limit allows one, and repeatable statements move there.
+    A connection whose oldest statement waits, for a lock say, gets no more. If all of them wait, another one
+    is opened, if the pool's limit allows it. Repeatable statements behind such a statement move elsewhere.
 
     A connection that breaks is forgotten, and the next statement opens another. So an idle service never
     wakes a database that suspends itself. The pool opens, counts and limits the connections, and keeps none
@@ -81,33 +80,21 @@ class Connections:
         return self._loop.time()
 
     def least_busy(self) -> Pipeline | None:
-        """The connection with the fewest unanswered statements, rather one that is not stalled, or None.
+        """The connection with the fewest unanswered statements, of those that are not stalled, or None.
 
-        If all seem stalled, it is one that was answered recently. Raises TooManyRequests, and PoolClosed
-        after the end.
+        Raises TooManyRequests, and PoolClosed after the end.
         """
         if self._closed:
             raise PoolClosed("the connections are closed")
-        stalled_before = self.time() - _STALLED
-        chosen, least, queued, stalled = None, inf, self._waiting, 0
-        for pipeline in self._pipelines:
-            load = len(pipeline.unanswered)
-            queued += load
-            if load and pipeline.head_since < stalled_before:
-                load += self._max_queue
-                stalled += 1
-            if load < least and pipeline.state == "serving":
-                chosen, least = pipeline, load
+        queued = self._waiting + sum([len(pipeline.unanswered) for pipeline in self._pipelines])
         if queued >= self._max_queue:
             raise TooManyRequests(f"{queued} statements are waiting already")
-        if chosen and least >= self._max_queue:  # all seem stalled, maybe because this process lags behind
-            serving = [pipeline for pipeline in self._pipelines if pipeline.state == "serving"]
-            recent = max(pipeline.head_since for pipeline in serving) - _STALLED
-            moving = (pipeline for pipeline in serving if pipeline.head_since >= recent)
-            chosen = min(moving, key=lambda pipeline: len(pipeline.unanswered))
-        if chosen is None or len(self._pipelines) < min(self._size + stalled, self._pool.max_size):
+        serving = [pipeline for pipeline in self._pipelines if pipeline.state == "serving"]
+        if not serving or len(self._pipelines) < self._size:
             self._open_another()
-        return chosen
+        latest = max([pipeline.head_since for pipeline in serving], default=0)
+        moving = [pipeline for pipeline in serving if pipeline.head_since >= latest - _STALLED]
+        return min(moving, key=lambda pipeline: len(pipeline.unanswered), default=None)
 
     async def first(self, deadline: float) -> Pipeline:
         """Wait for a connection. Raises PoolTimeout at the deadline."""
@@ -192,8 +179,7 @@ class Connections:
         """Move what waits behind a slow statement, once there is a connection without one."""
         stalled_before = self.time() - _STALLED
         for pipeline in self._pipelines:
-            waits = pipeline.unanswered and pipeline.head_since < stalled_before
-            if pipeline.state == "serving" and not waits:
+            if pipeline.state == "serving" and pipeline.head_since >= stalled_before:
                 stuck.move()
                 return
         if len(self._pipelines) < self._pool.max_size:

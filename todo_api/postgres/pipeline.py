@@ -68,7 +68,7 @@ class Pipeline:
         self.connection = connection
         self.state: State = "serving"
         self.unanswered: deque[tuple[asyncio.Future[PGresult], float, bool]] = deque()
-        self.head_since = 0.0  # when the oldest became the oldest
+        self.head_since = inf  # when the oldest became the oldest; infinity if there is none
         self._pgconn = connection.pgconn
         self._stuck, self._overdue, self._closed = stuck, overdue, closed
         self._result: PGresult | None = None  # of the oldest statement, until its sync has come
@@ -195,7 +195,7 @@ class Pipeline:
             self.close(str(error))
             return
         if len(unanswered) < owed:
-            self.head_since = self._loop.time()
+            self.head_since = self._loop.time() if unanswered else inf
         if self.state == "draining" and not unanswered:
             self.close("drained")
 
