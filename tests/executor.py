@@ -61,9 +61,13 @@ class Shared:
             while len({pid for ((pid,),) in pids}) < self.size:
                 pids = await asyncio.gather(*(self.run("select pg_backend_pid()") for _ in range(9)))
 
+    async def sessions(self) -> int:
+        """How many the server has."""
+        return len(await self.admin(f"select pid {SESSIONS}"))
+
     async def cut(self) -> None:
-        """Have the server end their sessions."""
-        await self.admin(f"select pg_terminate_backend(pid) {SESSIONS}")
+        """Have the server end them, and wait until it has."""
+        await self.admin(f"select pg_terminate_backend(pid, 60000) {SESSIONS}")
 
 
 @asynccontextmanager
@@ -75,17 +79,22 @@ async def opened(
     timeout: float = 10,  # noqa: ASYNC109 (it is the executor's)
     prepare: bool = True,
     max_lifetime: float = 3600,
+    at_once: int = 0,
+    spare: int = 1,
 ) -> AsyncIterator[Shared]:
-    """Open so many shared connections, and close them."""
+    """Open so many shared connections, ``at_once`` or for the first statements, and close them.
+
+    There may be ``spare`` ones more where these are stuck.
+    """
     pool: AsyncNullConnectionPool[Any] = AsyncNullConnectionPool(
         url,
         open=False,
-        max_size=size + 1,
+        max_size=size + spare,
         max_lifetime=max_lifetime,
         timeout=1,
         kwargs={"autocommit": True, "application_name": "todo-api test"},
     )
     connections = Connections(pool, size, max_queue=max_queue, reaction=timeout * 0.15)
     database = Database(connections, lambda _name: nullcontext(), timeout=timeout, prepare=prepare)
-    async with connections.opened(0):
+    async with connections.opened(at_once):
         yield Shared(database, connections, url, size)

@@ -42,8 +42,8 @@ NAMED = f"todo-mutant-{os.getpid()}-"
 
 # Which test modules concern a file, most likely first.
 FIRST = {
-    "todo_api/postgres/pipeline.py": "pipeline connections",
-    "todo_api/postgres/connections.py": "connections pipeline metrics faults",
+    "todo_api/postgres/pipeline.py": "pipeline connections stalls",
+    "todo_api/postgres/connections.py": "connections pipeline stalls sabotage metrics faults",
     "todo_api/postgres/database.py": "pipeline connections idempotency problems explain sessions",
     "todo_api/postgres/conninfo.py": "sessions environments",
     "todo_api/postgres/startup.py": "start environments sessions database_page",

@@ -2,19 +2,20 @@
 
 import asyncio
 from contextlib import suppress
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
 import psycopg
 import pytest
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
+from todo_api.postgres import connections
 from todo_api.postgres.connections import _Terminate
-from todo_api.postgres.pipeline import OverdueError, UnansweredError
+from todo_api.postgres.pipeline import OverdueError, Pipeline, UnansweredError
 
 from .databases import NewDatabase, waiting
 from .executor import SESSIONS, opened
 from .relay import Relay
-from .waiting import wait_until
+from .waiting import eventually, wait_until
 
 
 @pytest.fixture
@@ -27,6 +28,19 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 def database_url(empty_database: NewDatabase) -> str:
     """A database of the test's own, where nobody else's connections are."""
     return empty_database()
+
+
+@pytest.mark.parametrize(("asked", "opens"), [(0, 0), (1, 1), (3, 3), (9, 4)])
+async def test_connections_are_opened_at_the_start(asked: int, opens: int, database_url: str) -> None:
+    """As many as are asked for, but no more than ever; those open without a statement for them."""
+    async with opened(database_url, size=4, at_once=asked) as database:
+
+        async def all_are_open() -> bool:
+            return await database.sessions() >= opens
+
+        await eventually(all_are_open)
+        await asyncio.sleep(0.1)
+        assert opens == await database.sessions()
 
 
 async def test_what_a_broken_connection_carried_is_unanswered(database_url: str) -> None:
@@ -49,7 +63,7 @@ async def test_connections_cut_while_idle_cost_no_statement(database_url: str) -
             await database.warm()
             await database.cut()
             await asyncio.sleep(0.3)
-            assert [] == await database.admin(f"select {SESSIONS}")
+            assert 0 == await database.sessions()
             assert [[(1,)]] * 20 == await asyncio.gather(*(database.run("select 1") for _ in range(20)))
 
 
@@ -78,50 +92,6 @@ async def test_a_frozen_connection_is_left_in_bounded_time(database_url: str) ->
             while not replaced:
                 with suppress(psycopg.OperationalError):
                     replaced = [(2,)] == await database.run("select 2")
-
-
-async def test_a_stalled_connection_takes_no_new_statements(database_url: str) -> None:
-    """While one waits for a lock, hundreds of others are answered at once on the other connection."""
-    async with opened(database_url, timeout=60) as database:
-        await database.run("create table things (id int)")
-        await database.warm()
-        async with await psycopg.AsyncConnection.connect(database_url) as other:
-            await other.execute("lock table things")
-            stuck = asyncio.create_task(database.run("select id from things"))
-            await asyncio.sleep(0.1)
-            async with asyncio.timeout(30):
-                assert [[(1,)]] * 300 == await asyncio.gather(*(database.run("select 1") for _ in range(300)))
-            assert not stuck.done()
-        assert [] == await stuck
-
-
-async def test_the_time_of_a_statement_begins_when_the_one_before_is_answered(database_url: str) -> None:
-    """A connection that answers is not stalled, however many statements it still has to answer."""
-    async with opened(database_url, size=1) as database:
-        await database.warm()
-        sent = database.connections.time()
-        first, second = (asyncio.create_task(database.run("select pg_sleep(0.1)")) for _ in range(2))
-        await first
-        [pipeline] = database.connections._pipelines
-        assert pipeline.head_since >= sent + 0.1
-        await second
-
-
-async def test_a_read_does_not_wait_for_a_lock_of_others(database_url: str) -> None:
-    """Even if statements that wait hold every connection: reads move to another, which the pool has spare."""
-    async with opened(database_url, timeout=60) as database:
-        await database.run("create table things (id int)")
-        await database.warm()
-        async with await psycopg.AsyncConnection.connect(database_url) as other:
-            await other.execute("lock table things")
-            runs = [database.run("insert into things values (1)") for _ in range(8)]
-            stuck = [asyncio.create_task(run) for run in runs]
-            await asyncio.sleep(0)
-            reads = [database.run("select 1", repeatable=True) for _ in range(20)]
-            async with asyncio.timeout(30):
-                assert [[(1,)]] * 20 == await asyncio.gather(*reads)
-        await asyncio.gather(*stuck)
-        assert 8 == len(await database.run("select id from things"))
 
 
 async def test_a_connection_that_drains_is_replaced_at_once(database_url: str) -> None:
@@ -228,8 +198,53 @@ async def test_closing_waits_for_answers_and_leaves_no_session(database_url: str
     assert last.done() and [(1,)] == last.result()
     with pytest.raises(PoolClosed):
         await database.run("select 1")
-    await asyncio.sleep(0.3)  # the server takes a moment to notice
-    assert [] == await database.admin(f"select {SESSIONS}")
+
+    async def none_is_left() -> bool:  # the server takes a moment to notice
+        return await database.sessions() == 0
+
+    await eventually(none_is_left)
+
+
+async def test_nobody_waits_in_the_queue_of_the_pool(database_url: str) -> None:
+    """After an outage the pool lets more and more time pass between its attempts to connect for it."""
+    async with opened(database_url, size=1) as database:
+        await database.warm()
+        slow = asyncio.create_task(database.run("select pg_sleep(1)"))
+        await asyncio.sleep(0)
+        database.connections.drain()
+        await database.warm()
+        slower = asyncio.create_task(database.run("select pg_sleep(1.5)"))
+        await asyncio.sleep(0)
+        database.connections.drain()
+        assert [(1,)] == await database.run(
+            "select 1"
+        )  # when one of the two that are allowed is closed
+        await asyncio.gather(slow, slower)
+        for pipeline in tuple(database.connections._pipelines):
+            pipeline.close("here")
+        assert [(1,)] == await database.run("select 1")  # when the pool has got one back
+        assert 0 == database.connections.statistics().get("requests_queued", 0)
+
+
+async def test_a_connection_that_cannot_be_used_is_given_back(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else the pool would count it for ever."""
+    made = Mock(side_effect=[OSError("no files"), OSError("no files"), OSError("no files"), Pipeline])
+    monkeypatch.setattr(connections, "Pipeline", lambda *args, **kwargs: made()(*args, **kwargs))
+    async with opened(database_url, size=1) as database:
+        assert [(1,)] == await database.run("select 1")
+        assert ["Cannot connect to the database: no files"] == caplog.messages
+
+
+async def test_connections_do_not_end_all_at_once(database_url: str) -> None:
+    """The lifetime of each is a little shorter than the limit."""
+    async with opened(database_url, size=4, max_lifetime=1000) as database:
+        await database.warm()
+        ends = [pipeline._expiry.when() for pipeline in database.connections._pipelines]
+        assert max(ends) - min(ends) > 1
+        left = [moment - database.connections.time() for moment in ends]
+        assert 890 < min(left) < max(left) < 1000
 
 
 async def test_connections_are_renewed_at_the_end_of_their_life(database_url: str) -> None:

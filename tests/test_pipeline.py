@@ -11,7 +11,6 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import PoolTimeout
 
-from todo_api.postgres import pipeline
 from todo_api.postgres.pipeline import OverdueError, Pipeline, UnansweredError
 
 from .databases import NewDatabase
@@ -179,35 +178,6 @@ async def test_one_time_out_bounds_all_waits_of_a_statement(database_url: str) -
         outcomes = await asyncio.gather(*runs, return_exceptions=True)
         assert {OverdueError, PoolTimeout} >= {type(outcome) for outcome in outcomes}
         assert asyncio.get_running_loop().time() - began < 1.8
-
-
-async def test_a_read_leaves_a_slow_statement_at_the_second_look(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first look opens a connection for it. It does not wait for the slow one's end."""
-    monkeypatch.setattr(pipeline, "_PATIENCE", 0.5)
-    async with opened(database_url, size=1) as database:
-        await database.warm()
-        slow = asyncio.create_task(database.run("select pg_sleep(1.5)"))
-        await asyncio.sleep(0)
-        assert [(1,)] == await database.run("select 1", repeatable=True)
-        assert not slow.done()
-        await slow
-
-
-async def test_who_waited_behind_an_overdue_statement_is_answered(database_url: str) -> None:
-    """When its session is ended, only that statement fails: a read behind it is repeated elsewhere."""
-    async with opened(database_url, size=1, timeout=2) as database:
-        await database.run("create table things (id int)")
-        async with await psycopg.AsyncConnection.connect(database_url) as other:
-            await other.execute("lock table things")
-            stuck = asyncio.create_task(database.run("select id from things"))
-            await asyncio.sleep(0)
-            assert [[(1,)]] * 20 == await asyncio.gather(
-                *(database.run("select 1", repeatable=True) for _ in range(20))
-            )
-            with pytest.raises(OverdueError):
-                await stuck
 
 
 async def test_an_answer_that_a_flush_has_read_is_handed_out(database_url: str) -> None:

@@ -144,9 +144,9 @@ class Connections:
         while True:
             if self._returning:  # the pool counts them until they are returned
                 await asyncio.wait(self._returning)
-            try:
+            try:  # never in the pool's own queue, since an outage makes it wait for minutes
                 if len(self._pipelines) >= self._pool.max_size:
-                    raise PoolTimeout("all connections that are allowed are still draining")
+                    raise PoolTimeout("all connections that are allowed are in use")
                 self._add(await self._pool.getconn())
                 break
             except Exception as error:
@@ -182,8 +182,7 @@ class Connections:
             if pipeline.state == "serving" and pipeline.head_since >= stalled_before:
                 stuck.move()
                 return
-        if len(self._pipelines) < self._pool.max_size:
-            self._open_another()
+        self._open_another()
 
     def _forget(self, pipeline: Pipeline) -> None:
         self._pipelines.remove(pipeline)

@@ -1,0 +1,139 @@
+"""Connections whose oldest statement is slow get no more, and what waits behind it is run elsewhere."""
+
+import asyncio
+
+import psycopg
+import pytest
+
+from todo_api.postgres import pipeline
+from todo_api.postgres.pipeline import OverdueError
+
+from .databases import NewDatabase
+from .executor import opened
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The event loop that serves; most other tests run on asyncio's."""
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture
+def database_url(empty_database: NewDatabase) -> str:
+    """A database of the test's own, where nobody else's connections are."""
+    return empty_database()
+
+
+async def test_a_stalled_connection_takes_no_new_statements(database_url: str) -> None:
+    """While one waits for a lock, hundreds of others are answered at once on the other connection."""
+    async with opened(database_url, timeout=60) as database:
+        await database.run("create table things (id int)")
+        await database.warm()
+        async with await psycopg.AsyncConnection.connect(database_url) as other:
+            await other.execute("lock table things")
+            stuck = asyncio.create_task(database.run("select id from things"))
+            await asyncio.sleep(0.1)
+            async with asyncio.timeout(30):
+                assert [[(1,)]] * 300 == await asyncio.gather(*(database.run("select 1") for _ in range(300)))
+            assert not stuck.done()
+        assert [] == await stuck
+
+
+async def test_the_time_of_a_statement_begins_when_the_one_before_is_answered(database_url: str) -> None:
+    """A connection that answers is not stalled, however many statements it still has to answer."""
+    async with opened(database_url, size=1) as database:
+        await database.warm()
+        sent = database.connections.time()
+        first, second = (asyncio.create_task(database.run("select pg_sleep(0.1)")) for _ in range(2))
+        await first
+        [pipeline] = database.connections._pipelines
+        assert pipeline.head_since >= sent + 0.1
+        await second
+
+
+async def test_a_read_does_not_wait_for_a_lock_of_others(database_url: str) -> None:
+    """Even if statements that wait hold every connection: reads move to another, which the pool has spare."""
+    async with opened(database_url, timeout=60) as database:
+        await database.run("create table things (id int)")
+        await database.warm()
+        async with await psycopg.AsyncConnection.connect(database_url) as other:
+            await other.execute("lock table things")
+            runs = [database.run("insert into things values (1)") for _ in range(8)]
+            stuck = [asyncio.create_task(run) for run in runs]
+            await asyncio.sleep(0)
+            reads = [database.run("select 1", repeatable=True) for _ in range(20)]
+            async with asyncio.timeout(30):
+                assert [[(1,)]] * 20 == await asyncio.gather(*reads)
+        await asyncio.gather(*stuck)
+        assert 8 == len(await database.run("select id from things"))
+
+
+async def test_a_read_moves_to_a_connection_that_is_busy(database_url: str) -> None:
+    """It has to answer, but it need not be idle."""
+    async with opened(database_url, spare=0, timeout=60) as database:
+        await database.run("create table things (id int)")
+        await database.warm()
+
+        async def keep_busy() -> None:
+            while not over.is_set():
+                await database.run("select pg_sleep(0.01)")
+
+        over = asyncio.Event()
+        async with await psycopg.AsyncConnection.connect(database_url) as other, asyncio.TaskGroup() as busy:
+            await other.execute("lock table things")
+            for _ in range(4):
+                busy.create_task(keep_busy())
+            await asyncio.sleep(0)
+            stuck = busy.create_task(database.run("insert into things values (1)"))
+            await asyncio.sleep(0)
+            async with asyncio.timeout(20):
+                assert [(1,)] == await database.run("select 1", repeatable=True)
+            assert not stuck.done()
+            over.set()
+            await other.rollback()
+
+
+async def test_a_read_does_not_move_to_where_no_statement_can(database_url: str) -> None:
+    """A connection that drains answers, but takes nothing new. When it is closed, there may be another."""
+    async with opened(database_url, size=1, timeout=60) as database:
+        await database.run("create table things (id int)")
+        last = [asyncio.create_task(database.run("select pg_sleep(0.01)")) for _ in range(100)]
+        await asyncio.sleep(0)
+        database.connections.drain()
+        async with await psycopg.AsyncConnection.connect(database_url) as other:
+            await other.execute("lock table things")
+            stuck = asyncio.create_task(database.run("insert into things values (1)"))
+            await asyncio.sleep(0)
+            async with asyncio.timeout(20):
+                assert [(1,)] == await database.run("select 1", repeatable=True)
+            assert not stuck.done()
+        await asyncio.gather(stuck, *last)
+
+
+async def test_a_read_leaves_a_slow_statement_at_the_second_look(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look opens a connection for it. It does not wait for the slow one's end."""
+    monkeypatch.setattr(pipeline, "_PATIENCE", 0.5)
+    async with opened(database_url, size=1) as database:
+        await database.warm()
+        slow = asyncio.create_task(database.run("select pg_sleep(1.5)"))
+        await asyncio.sleep(0)
+        assert [(1,)] == await database.run("select 1", repeatable=True)
+        assert not slow.done()
+        await slow
+
+
+async def test_who_waited_behind_an_overdue_statement_is_answered(database_url: str) -> None:
+    """When its session is ended, only that statement fails: a read behind it is repeated elsewhere."""
+    async with opened(database_url, size=1, timeout=2) as database:
+        await database.run("create table things (id int)")
+        async with await psycopg.AsyncConnection.connect(database_url) as other:
+            await other.execute("lock table things")
+            stuck = asyncio.create_task(database.run("select id from things"))
+            await asyncio.sleep(0)
+            assert [[(1,)]] * 20 == await asyncio.gather(
+                *(database.run("select 1", repeatable=True) for _ in range(20))
+            )
+            with pytest.raises(OverdueError):
+                await stuck
