@@ -8,12 +8,12 @@ import psycopg
 import pytest
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-from todo_api.postgres import connections
+from todo_api.postgres import connections, pipeline
 from todo_api.postgres.connections import _Terminate
 from todo_api.postgres.pipeline import OverdueError, Pipeline, UnansweredError
 
 from .databases import NewDatabase, waiting
-from .executor import SESSIONS, opened
+from .executor import SESSIONS, Shared, opened
 from .relay import Relay
 from .waiting import eventually, wait_until
 
@@ -28,6 +28,15 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 def database_url(empty_database: NewDatabase) -> str:
     """A database of the test's own, where nobody else's connections are."""
     return empty_database()
+
+
+async def no_session_is_left(database: Shared) -> None:
+    """Wait for that, since the server takes a moment to notice an end."""
+
+    async def happened() -> bool:
+        return await database.sessions() == 0
+
+    await eventually(happened)
 
 
 @pytest.mark.parametrize(("asked", "opens"), [(0, 0), (1, 1), (3, 3), (9, 4)])
@@ -94,8 +103,11 @@ async def test_a_frozen_connection_is_left_in_bounded_time(database_url: str) ->
                     replaced = [(2,)] == await database.run("select 2")
 
 
-async def test_a_connection_that_drains_is_replaced_at_once(database_url: str) -> None:
-    """A statement waits neither for its last answer nor behind it."""
+async def test_a_connection_that_drains_is_replaced_at_once(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement waits neither for its last answer nor until it is found slow."""
+    monkeypatch.setattr(pipeline, "_PATIENCE", 60)
     async with opened(database_url, size=1) as database:
         await database.warm()
         slow = asyncio.create_task(database.run("select pg_sleep(1)"))
@@ -198,11 +210,15 @@ async def test_closing_waits_for_answers_and_leaves_no_session(database_url: str
     assert last.done() and [(1,)] == last.result()
     with pytest.raises(PoolClosed):
         await database.run("select 1")
+    await no_session_is_left(database)
 
-    async def none_is_left() -> bool:  # the server takes a moment to notice
-        return await database.sessions() == 0
 
-    await eventually(none_is_left)
+async def test_closing_ends_an_attempt_to_connect(database_url: str) -> None:
+    """Nobody would close the connection."""
+    async with opened(database_url, at_once=1) as database:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.1)
+    await no_session_is_left(database)
 
 
 async def test_nobody_waits_in_the_queue_of_the_pool(database_url: str) -> None:
@@ -216,12 +232,10 @@ async def test_nobody_waits_in_the_queue_of_the_pool(database_url: str) -> None:
         slower = asyncio.create_task(database.run("select pg_sleep(1.5)"))
         await asyncio.sleep(0)
         database.connections.drain()
-        assert [(1,)] == await database.run(
-            "select 1"
-        )  # when one of the two that are allowed is closed
+        assert [(1,)] == await database.run("select 1")  # when one of the two that are allowed is closed
         await asyncio.gather(slow, slower)
-        for pipeline in tuple(database.connections._pipelines):
-            pipeline.close("here")
+        for one in tuple(database.connections._pipelines):
+            one.close("here")
         assert [(1,)] == await database.run("select 1")  # when the pool has got one back
         assert 0 == database.connections.statistics().get("requests_queued", 0)
 
@@ -241,7 +255,7 @@ async def test_connections_do_not_end_all_at_once(database_url: str) -> None:
     """The lifetime of each is a little shorter than the limit."""
     async with opened(database_url, size=4, max_lifetime=1000) as database:
         await database.warm()
-        ends = [pipeline._expiry.when() for pipeline in database.connections._pipelines]
+        ends = [one._expiry.when() for one in database.connections._pipelines]
         assert max(ends) - min(ends) > 1
         left = [moment - database.connections.time() for moment in ends]
         assert 890 < min(left) < max(left) < 1000

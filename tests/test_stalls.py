@@ -81,13 +81,13 @@ async def test_a_read_moves_to_a_connection_that_is_busy(database_url: str) -> N
         over = asyncio.Event()
         async with await psycopg.AsyncConnection.connect(database_url) as other, asyncio.TaskGroup() as busy:
             await other.execute("lock table things")
+            stuck = busy.create_task(database.run("insert into things values (1)"))
             for _ in range(4):
                 busy.create_task(keep_busy())
             await asyncio.sleep(0)
-            stuck = busy.create_task(database.run("insert into things values (1)"))
-            await asyncio.sleep(0)
+            reads = [database.run("select 1", repeatable=True) for _ in range(20)]
             async with asyncio.timeout(20):
-                assert [(1,)] == await database.run("select 1", repeatable=True)
+                assert [[(1,)]] * 20 == await asyncio.gather(*reads)
             assert not stuck.done()
             over.set()
             await other.rollback()

@@ -109,11 +109,6 @@ class Connections:
                 raise PoolTimeout(f"no connection in time: {self._failure}")
         return pipeline
 
-    def check(self) -> None:
-        """Notice other connections that broke: where one is cut, more may be."""
-        for pipeline in tuple(self._pipelines):
-            pipeline.read()
-
     def drain(self) -> None:
         """Send nothing more over the present connections. Each closes after its last answer."""
         for pipeline in tuple(self._pipelines):
@@ -142,8 +137,6 @@ class Connections:
     async def _connect(self, count: int) -> None:
         """Open ``count`` more connections. Try again as long as statements wait for one."""
         while True:
-            if self._returning:  # the pool counts them until they are returned
-                await asyncio.wait(self._returning)
             try:  # never in the pool's own queue, since an outage makes it wait for minutes
                 if len(self._pipelines) >= self._pool.max_size:
                     raise PoolTimeout("all connections that are allowed are in use")
