@@ -17,7 +17,8 @@ ACTS = ("reset", "hang up", "stall")
 class Relay:
     """Carries connections to a server. The next one that reaches ``step`` suffers ``act``, and only that one.
 
-    ``step`` is one of STEPS, or empty for none. ``refuses`` closes new connections at once.
+    ``step`` is one of STEPS, or empty for none. New connections are closed at once if it ``refuses``, and
+    never answered if it ``is_silent``.
     """
 
     def __init__(self, server: str) -> None:
@@ -26,7 +27,7 @@ class Relay:
         self._links: dict[asyncio.Task[None], _Link] = {}
         self.url = server
         self.step = self.act = ""
-        self.refuses = False
+        self.refuses = self.is_silent = False
         self.opened = 0  # connections, with those that were refused
 
     @asynccontextmanager
@@ -63,6 +64,7 @@ class Relay:
         task = asyncio.current_task()
         assert task is not None
         link = self._links[task] = _Link(self, writer, back)
+        link.stalls = self.is_silent
         task.add_done_callback(self._links.pop)
         with suppress(OSError, asyncio.CancelledError):
             await asyncio.gather(link.upwards(reader), link.downwards(there))

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
+from math import inf
 from random import uniform
 from typing import Any
 
@@ -216,8 +217,7 @@ class Connections:
         connection = await AsyncConnection.connect(self._pool.conninfo, **self._pool.kwargs)
         pipeline = Pipeline(connection, self._reaction, stuck=_ignore, overdue=_ignore, closed=_ignore)
         try:
-            deadline = self.time() + self._reaction
-            await pipeline.send(_Terminate(), [b"%d" % process_id], None, deadline, prepare=False)
+            await pipeline.send(_Terminate(), [b"%d" % process_id], None, inf, prepare=False)
         finally:
             pipeline.close("done")
 
