@@ -169,7 +169,7 @@ async def test_what_is_too_slow_or_too_busy_is_not_repeated(
 
 async def test_one_time_out_bounds_all_waits_of_a_statement(database_url: str) -> None:
     """Waiting for an answer, ending the session and the repetition share it."""
-    async with Relay(database_url).listening() as relay, opened(relay.url, timeout=1) as database:
+    async with Relay(database_url).listening() as relay, opened(relay.url, timeout=2) as database:
         await database.warm()
         relay.refuses = True
         relay.break_all("stall")
@@ -177,7 +177,7 @@ async def test_one_time_out_bounds_all_waits_of_a_statement(database_url: str) -
         runs = [database.run("select 1", repeatable=True) for _ in range(20)]
         outcomes = await asyncio.gather(*runs, return_exceptions=True)
         assert {OverdueError, PoolTimeout} >= {type(outcome) for outcome in outcomes}
-        assert asyncio.get_running_loop().time() - began < 1.8
+        assert asyncio.get_running_loop().time() - began < 2.6
 
 
 async def test_an_answer_that_a_flush_has_read_is_handed_out(database_url: str) -> None:
