@@ -186,7 +186,8 @@ async def test_an_overdue_statement_does_not_wait_on(
         async with await psycopg.AsyncConnection.connect(database_url) as other:
             await other.execute("lock table things")
             with pytest.raises(OverdueError):
-                await database.run("insert into things values (1)")
+                async with asyncio.timeout(4.3):
+                    await database.run("insert into things values (1)")
             await asyncio.to_thread(wait_until, lambda: waiting(database_url) == 0)
         assert [] == await database.run("select id from things")
     cancel.assert_not_called()

@@ -113,7 +113,7 @@ class Database:
         kinds = [PyFormat.BINARY if type(value) in _BINARY else PyFormat.TEXT for value in values]
         dumped, formats = transformer.dump_sequence(values, kinds), transformer.formats
         deadline = start + self._timeout * (1 - _REACTION)
-        for prepare in (True, False) if self._prepare else (False,):
+        for prepare in (self._prepare, False):
             connection = self._connections.least_busy()
             if connection is None:
                 connection = await self._connections.first(start + self._timeout * _WAIT)
