@@ -147,6 +147,14 @@ async def test_a_repetition_stays_where_it_is(database_url: str, monkeypatch: py
     assert [True, False] == [call.kwargs["movable"] for call in send.await_args_list]
 
 
+async def test_what_is_overdue_is_not_repeated(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time is over."""
+    monkeypatch.setattr(Pipeline, "send", AsyncMock(side_effect=[OverdueError, UnansweredError]))
+    async with opened(database_url, size=1) as database:
+        with pytest.raises(OverdueError):
+            await database.run("select 1", repeatable=True)
+
+
 @pytest.mark.parametrize(
     ("error", "attempts"),
     [("08006", 2), ("55P03", 1), ("57014", 1), ("53300", 1), ("40P01", 1), ("23505", 1), ("25006", 1)],
@@ -222,3 +230,15 @@ async def test_statements_outlive_a_change_of_plan(database_url: str) -> None:
             rows = await asyncio.gather(*(database.run("select id from things") for _ in range(50)))
             assert 1 == len({str(row) for row in rows})
         assert [[("7",)]] * 50 == rows
+
+
+async def test_a_stale_statement_is_prepared_anew(database_url: str) -> None:
+    """It is not sent unprepared ever after."""
+    async with opened(database_url, size=1) as database:
+        await database.run("create table things as select 7 as id")
+        for change in ("select", "alter table things alter id type text"):
+            await database.run(change)
+            for _ in range(2):
+                await database.run("select id from things")
+        prepared = await database.run("select statement from pg_prepared_statements")
+        assert 2 == prepared.count(("select id from things",))
