@@ -73,14 +73,10 @@ class Pipeline:
         self._stuck, self._overdue, self._closed = stuck, overdue, closed
         self._result: PGresult | None = None  # of the oldest statement, until its sync has come
         self._prepared: dict[str, bytes] = {}
-        try:
-            self._pgconn.enter_pipeline_mode()
-            # A duplicate, because libpq closes its own as soon as it finds the connection broken, and another
-            # socket may get that number a moment later.
-            self._socket = os.dup(self._pgconn.socket)
-        except BaseException:
-            self._pgconn.finish()
-            raise
+        self._pgconn.enter_pipeline_mode()
+        # A duplicate, because libpq closes its own as soon as it finds the connection broken, and another
+        # socket may get that number a moment later.
+        self._socket = os.dup(self._pgconn.socket)
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         self._readable = poll.poll
