@@ -131,7 +131,7 @@ def _refuse_taken(connection: psycopg.Connection, migrations: list[Migration]) -
     A migration and its mark are one transaction, so nothing that a pending migration creates can exist yet.
     Migrations without a transaction are left out: one that failed half-way has to run again.
     """
-    texts = [Path(each.path).read_text(encoding="utf-8") for each in migrations if each.use_transactions]
+    texts = [Path(each.path).read_bytes().decode() for each in migrations if each.use_transactions]
     names = [name for text in texts for name in _CREATED.findall(text)]
     if taken := connection.execute(TAKEN.text, {"names": names}).fetchall():
         raise MigrationError(
