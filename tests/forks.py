@@ -1,4 +1,4 @@
-"""Runs ``todo-api`` in forks of a process that has its modules imported: these start much sooner."""
+"""Runs ``todo-api`` and its workers in forks of a process that has imported the modules, to start sooner."""
 
 import json
 import multiprocessing
@@ -14,10 +14,19 @@ from multiprocessing import process
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from uvicorn import _subprocess
+
 COMMANDS = ["serve", "migrations", "users", "explain", "pg", "settings", "openapi"]
 MODULES = [__name__, "uvloop", "yoyo", *(f"todo_api.commands.{name}" for name in COMMANDS)]
 
 multiprocessing.get_context("forkserver").set_forkserver_preload(MODULES)
+
+
+def default_signals() -> None:
+    """React to signals as a new interpreter does. Under nohup SIGHUP would be ignored."""
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Fork(ForkServerProcess):
@@ -43,7 +52,10 @@ class Fork(ForkServerProcess):
     def run(self) -> None:
         """Become what a new interpreter would be."""
         setattr(process, "_parent_process", None)  # noqa: B010  # or serve would take itself for a worker
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
+        default_signals()
+        # Workers are forks, too, unless uvicorn spawns them.
+        setattr(_subprocess, "spawn", multiprocessing.get_context("fork"))  # noqa: B010
+        os.register_at_fork(after_in_child=default_signals)
         for file, descriptor in [(Path(os.devnull), 0), (self._output, 1), (self._errors or self._output, 2)]:
             os.dup2(os.open(file, os.O_RDWR | os.O_APPEND), descriptor)
         sys.stdin = os.fdopen(0)

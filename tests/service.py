@@ -90,7 +90,7 @@ class Service:
 def _is_worker(process: psutil.Process) -> bool:
     """Whether it serves, and lives."""
     with suppress(psutil.NoSuchProcess):  # a zombie is one, too
-        return any("spawn_main" in part for part in process.cmdline())
+        return any("spawn_main" in part or "forkserver" in part for part in process.cmdline())
     return False
 
 
@@ -105,7 +105,7 @@ def serving(
 ) -> Iterator[Service]:
     """Run ``todo-api serve`` on a free port, and on its own PostgreSQL unless DATABASE_URL is given.
 
-    ``limits`` are constants to be changed, such as ``server.processes.STOP_LIMIT=1``; workers have their own.
+    ``limits`` are constants to be changed, such as ``server.processes.STOP_LIMIT=1``.
     Another ``command`` is one that serves too. It prints its URL before ``ready``, or right behind it.
     """
     log = directory / f"serve-{time.monotonic_ns()}.log"

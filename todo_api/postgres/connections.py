@@ -93,7 +93,7 @@ class Connections:
         serving = [pipeline for pipeline in self._pipelines if pipeline.state == "serving"]
         if not serving or len(self._pipelines) < self._size:
             self._open_another()
-        latest = max([pipeline.head_since for pipeline in serving], default=0)
+        latest = max([pipeline.head_since for pipeline in serving], default=inf)
         moving = [pipeline for pipeline in serving if pipeline.head_since >= latest - _STALLED]
         return min(moving, key=lambda pipeline: len(pipeline.unanswered), default=None)
 
