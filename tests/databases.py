@@ -14,6 +14,9 @@ from .service import ROOT
 NewDatabase = Callable[[], str]
 Databases = Callable[[str], str]  # with options, such as another locale
 
+_WAITING = "from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+END_WAITING = f"select pg_terminate_backend(pid) {_WAITING}".encode()
+
 
 @contextmanager
 def databases(server: str, template: str) -> Iterator[NewDatabase]:
@@ -47,8 +50,7 @@ def as_login(url: str, name: str) -> str:
 def waiting(url: str) -> int:
     """How many sessions of a database wait for a lock."""
     with psycopg.connect(url) as connection:
-        query = "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-        return connection.execute(query).rowcount
+        return connection.execute(f"select {_WAITING}".encode()).rowcount
 
 
 def alter(url: str, **settings: str) -> None:

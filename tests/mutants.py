@@ -47,7 +47,7 @@ FIRST = {
     "todo_api/postgres/database.py": "pipeline connections idempotency problems explain sessions",
     "todo_api/postgres/conninfo.py": "sessions environments",
     "todo_api/postgres/startup.py": "start environments sessions database_page",
-    "todo_api/postgres/migrations.py": "migrate roles",
+    "todo_api/postgres/migrations.py": "migrate roles health environments",
     "todo_api/postgres/errors.py": "start environments migrate explain",
     "todo_api/postgres/explain.py": "explain",
     "todo_api/postgres/*.py": "embedded_failures embedded embedded_data embedded_ends",

@@ -14,8 +14,8 @@ from todo_api.postgres import migrations
 from todo_api.settings import Settings
 
 from .api import assert_problem, make_user, talking_to
-from .databases import NewDatabase
-from .waiting import wait_until
+from .databases import END_WAITING, NewDatabase
+from .waiting import eventually, wait_until
 
 AWAY = Settings(database_url="postgresql:///todo?host=/nonexistent", pool_min_size=0)
 
@@ -85,6 +85,29 @@ async def test_a_probe_is_not_kept_waiting(
             connection.execute("lock table _yoyo_migration")
             async with asyncio.timeout(20):
                 assert_problem(await client.get("/health/ready"), 503, "unavailable")
+
+
+@pytest.mark.parametrize("table", ["_yoyo_migration", "tasks"])
+async def test_a_probe_survives_a_broken_connection(
+    table: str, new_database: NewDatabase, as_owner: Callable[[str], str]
+) -> None:
+    """Each of its statements is tried again."""
+    url = new_database()
+    connect = psycopg.AsyncConnection.connect
+    async with (
+        talking_to(create_app(Settings(database_url=url))) as client,
+        await connect(as_owner(url)) as other,
+        await connect(as_owner(url), autocommit=True) as owner,
+    ):
+        await other.execute(f"lock table {table}".encode())
+        probe = asyncio.create_task(client.get("/health/ready"))
+
+        async def broken() -> bool:
+            return (await owner.execute(END_WAITING)).rowcount > 0
+
+        await eventually(broken)
+        await other.rollback()
+        assert 200 == (await probe).status_code
 
 
 async def test_a_database_that_takes_no_writes_is_not_ready(
