@@ -250,11 +250,27 @@ async def test_a_connection_that_cannot_be_used_is_given_back(
     database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Else the pool would count it for ever."""
-    made = Mock(side_effect=[OSError("no files"), OSError("no files"), OSError("no files"), Pipeline])
+    made = Mock(side_effect=[OSError("no files"), OSError("no files"), TimeoutError(), Pipeline])
     monkeypatch.setattr(connections, "Pipeline", lambda *args, **kwargs: made()(*args, **kwargs))
     async with opened(database_url, size=1) as database:
         assert [(1,)] == await database.run("select 1")
-        assert ["Cannot connect to the database: no files"] == caplog.messages
+    said = "Cannot connect to the database:"
+    assert [f"{said} no files", f"{said} TimeoutError"] == caplog.messages
+
+
+async def test_each_outage_is_logged_once(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """However many attempts to connect there are."""
+    async with Relay(database_url).listening() as relay, opened(relay.url, timeout=1) as database:
+        for outages in (1, 2):
+            assert [(1,)] == await database.run("select 1")
+            relay.refuses = True
+            relay.break_all("reset")
+            await asyncio.sleep(0.1)
+            with pytest.raises(PoolTimeout):
+                await database.run("select 1")
+            relay.refuses = False
+            assert outages == len(caplog.messages)
+    assert all(text.startswith("Cannot connect to the database: connection ") for text in caplog.messages)
 
 
 async def test_connections_do_not_end_all_at_once(database_url: str) -> None:
