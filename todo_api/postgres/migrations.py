@@ -168,7 +168,6 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no
         yoyo ends the transaction first if the file says ``-- transactional: false``.
         """
         mark = self.mark_one if direction == "apply" else self.unmark_one
-        migration.load()
         try:
             with self.transaction():
                 migration.process_steps(self, direction)
