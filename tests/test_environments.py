@@ -266,7 +266,7 @@ def test_a_container_s_first_process_can_be_stopped(
         psycopg.connect(url, autocommit=True) as connection,
         (tmp_path / "log").open("wb") as log,
     ):
-        connection.execute("select pg_advisory_lock(1953457263)")  # as other releases do, too
+        connection.execute("select pg_advisory_lock(%s)", [migrations._LOCK])
         with subprocess.Popen(
             ["unshare", "--pid", "--fork", *COMMAND, "migrate"],
             env=environment(tmp_path, DATABASE_URL=url),

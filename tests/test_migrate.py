@@ -226,6 +226,19 @@ def test_two_runs_at_once_make_the_schema_once(empty: str, tmp_path: Path) -> No
     assert [1] * len(NAMES) == [printed.count(f"Applying {name}") for name in NAMES]
 
 
+def test_a_run_waits_for_another_one(empty: str) -> None:
+    """It says so, and changes nothing until the other one has ended."""
+    said: list[str] = []
+    with ThreadPoolExecutor() as pool, psycopg.connect(empty, autocommit=True) as other:
+        other.execute("select pg_advisory_lock(1953457263)")  # as other releases do, too
+        waiting = pool.submit(migrations.apply, empty, said.append)
+        wait_for(other, "wait_event_type = 'Lock'")
+        assert ["Waiting for another migration to end"] == said
+        assert NAMES == migrations.pending(empty)
+    waiting.result()
+    assert [] == migrations.pending(empty)
+
+
 def test_a_table_that_stays_locked_is_not_waited_for_long(
     database: str, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
