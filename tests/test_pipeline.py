@@ -3,11 +3,12 @@
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta, timezone
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg import OperationalError
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import PoolTimeout
 
@@ -202,10 +203,26 @@ async def test_an_answer_that_a_flush_has_read_is_handed_out(database_url: str) 
             assert [(2,)] == await answer
 
 
+async def test_a_connection_that_sends_nothing_more_is_closed(database_url: str) -> None:
+    """Both if that is noticed as a statement is to be sent, and as its rest is."""
+    async with opened(database_url, size=1) as database:
+        for failing in ("pipeline_sync", "flush"):
+            await database.run("select 1")
+            [shared] = database.connections._pipelines
+            shared._pgconn = Mock(wraps=shared._pgconn, **{f"{failing}.side_effect": OperationalError})
+            if failing == "flush":
+                shared._write()
+            else:
+                with pytest.raises(UnansweredError):
+                    await database.run("select 1")
+            assert "closed" == shared.state
+
+
 async def test_large_statements_and_answers_flow_both_ways(database_url: str) -> None:
-    """Far more than the buffers between hold, in both directions at once."""
+    """Far more than the buffers between hold, alone and in both directions at once."""
     text = "x" * 300_000
     async with opened(database_url) as database:
+        assert [(30_000_000,)] == await database.run("select length($1)", text * 100)
         echoes = await asyncio.gather(*(database.run("select $1::text", text) for _ in range(100)))
         assert [[(text,)]] * 100 == echoes
 

@@ -156,6 +156,8 @@ def test_a_service_of_libpq_is_named_as_what_it_stands_for(
     assert "todo on db port 5432, as role ada" == describe("postgresql://?service=prod")
     assert "connect_timeout" not in conninfo_to_dict(conninfo("postgresql://?service=prod"))
     assert "todo on localhost port 5432, as role bob" == describe("postgresql://bob@localhost/todo")
+    assert "todo on the local socket port 5432, as role bob" == describe("postgresql://bob@/todo")
+    assert "todo on a port 1, b port 2, as role bob" == describe("postgresql://bob@a:1,b:2/todo")
     assert "todo on ::1 port 7, as role bob" == describe("postgresql://bob@:7/todo?hostaddr=::1")
     monkeypatch.setenv("PGSERVICE", "prod")
     assert "todo on here port 5432, as role bob" == describe("postgresql://bob@here/todo?service=test")
