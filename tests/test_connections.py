@@ -86,6 +86,16 @@ async def test_all_connections_cut_unnoticed_cost_no_repeatable_statement(databa
         assert [[(1,)]] * 20 == await asyncio.gather(*runs)
 
 
+async def test_a_broken_connection_is_noticed_when_it_is_looked_at(database_url: str) -> None:
+    """The event loop need not have seen it."""
+    async with opened(database_url, size=4) as database:
+        await database.warm()
+        with psycopg.connect(database_url, autocommit=True) as connection:  # meanwhile the loop stands still
+            connection.execute(f"select pg_terminate_backend(pid, 5000) {SESSIONS}".encode())
+        database.connections.check()
+        assert [] == database.connections._pipelines
+
+
 async def test_a_frozen_connection_is_left_in_bounded_time(database_url: str) -> None:
     """Its statements are overdue within the time-out, and another one takes its place."""
     async with (

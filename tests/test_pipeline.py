@@ -12,6 +12,7 @@ from psycopg import OperationalError
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import PoolTimeout
 
+from todo_api.postgres.connections import Connections
 from todo_api.postgres.pipeline import OverdueError, Pipeline, UnansweredError
 
 from .databases import NewDatabase
@@ -139,13 +140,18 @@ async def test_what_may_be_repeated_is_repeated_once(database_url: str) -> None:
 
 
 async def test_a_repetition_stays_where_it_is(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If it moved from behind a slow statement, as the first attempt may, it would fail."""
-    send = AsyncMock(side_effect=UnansweredError)
+    """If it moved from behind a slow statement, as the first attempt may, it would fail.
+
+    Before it, the other connections are looked at: they may be broken, too.
+    """
+    send, check = AsyncMock(side_effect=UnansweredError), Mock()
     monkeypatch.setattr(Pipeline, "send", send)
+    monkeypatch.setattr(Connections, "check", check)
     async with opened(database_url, size=1) as database:
         with pytest.raises(UnansweredError):
             await database.run("select 1", repeatable=True)
     assert [True, False] == [call.kwargs["movable"] for call in send.await_args_list]
+    check.assert_called_once()
 
 
 async def test_what_is_overdue_is_not_repeated(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,6 +110,11 @@ class Connections:
                 raise PoolTimeout(f"no connection in time: {self._failure}")
         return pipeline
 
+    def check(self) -> None:
+        """Notice other connections that broke: where one is cut, more may be."""
+        for pipeline in tuple(self._pipelines):
+            pipeline.read()
+
     def drain(self) -> None:
         """Send nothing more over the present connections. Each closes after its last answer."""
         for pipeline in tuple(self._pipelines):

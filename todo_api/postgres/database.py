@@ -93,6 +93,7 @@ class Database:
             except OperationalError as error:
                 if not statement.repeatable or not _lost(error):
                     raise
+            self._connections.check()
             try:
                 # The connection gets a later deadline: it should not end because this one statement is late.
                 async with asyncio.timeout_at(start + self._timeout):
