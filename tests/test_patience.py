@@ -30,8 +30,10 @@ def test_a_client_that_does_not_read_holds_up_no_stop(tmp_path: Path, database_u
 
 
 def test_a_worker_that_does_not_answer_is_replaced(tmp_path: Path, database_url: str) -> None:
-    """After a time in which here none can start."""
-    limits, variables = "server.processes.START_LIMIT=0.001", {"DATABASE_URL": database_url, "WORKERS": "2"}
-    with serving(tmp_path, ready="Stop: Ctrl-C", limits=limits, **variables) as service:
+    """As soon as its time is over."""
+    limits, variables = "server.processes.START_LIMIT=1", {"DATABASE_URL": database_url, "WORKERS": "2"}
+    with serving(tmp_path, limits=limits, **variables) as service:
+        service.has_started(2)
+        service.workers[0].suspend()
         killed = f"ended with signal {signal.SIGKILL.value}, Killed; another one replaces it"
         wait_until(lambda: killed in service.log)
