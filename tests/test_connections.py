@@ -270,7 +270,7 @@ async def test_a_connection_that_cannot_be_used_is_given_back(
 
 async def test_each_outage_is_logged_once(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """However many attempts to connect there are."""
-    async with Relay(database_url).listening() as relay, opened(relay.url, timeout=1) as database:
+    async with Relay(database_url).listening() as relay, opened(relay.url, size=1, timeout=1) as database:
         for outages in (1, 2):
             assert [(1,)] == await database.run("select 1")
             relay.refuses = True
