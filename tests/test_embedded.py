@@ -52,6 +52,7 @@ def test_only_its_socket_listens(served: tuple[str, Path]) -> None:
     assert "" == ask(url, "show listen_addresses")
     assert [".s.PGSQL.5432", ".s.PGSQL.5432.lock"] == names_in(socket_directory(url))
     assert 0o700 == mode(socket_directory(url))
+    assert socket_directory(url).name.startswith("todo-api-")  # so that one knows whose it is
     assert (directory / "data").stat().st_uid == socket_directory(url).stat().st_uid
 
 

@@ -9,6 +9,7 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -191,3 +192,12 @@ def test_root_without_proc_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(EmbeddedError, match="Root can run it on Linux only"):
         running(tmp_path / "home").__enter__()
     assert not (tmp_path / "home").exists()
+
+
+def test_others_need_no_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ordinary user may run it on macOS."""
+    monkeypatch.setattr(embedded, "CWD", tmp_path / "missing")
+    monkeypatch.setattr(wheel, "is_root", lambda: False)
+    monkeypatch.setattr(wheel, "find", Mock(side_effect=EmbeddedError("It looks for the wheel.")))
+    with pytest.raises(EmbeddedError, match="It looks for the wheel"):
+        running(tmp_path / "home").__enter__()
