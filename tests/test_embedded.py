@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -28,8 +29,12 @@ from .waiting import wait_until
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """One server for the tests that only look at it: its URL and its directory, with an odd name."""
     directory = tmp_path_factory.mktemp("served") / 'it\'s a "deep" one' / ("d" * 120) / ("ü" * 60)
-    with running(directory, settings={"work_mem": "7MB", "listen_addresses": "*"}) as url:
-        yield url, directory
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            tempfile, "tempdir", str(tmp_path_factory.mktemp("d" * 120))
+        )  # a socket's path is short
+        with running(directory, settings={"work_mem": "7MB", "listen_addresses": "*"}) as url:
+            yield url, directory
 
 
 def test_it_is_durable(served: tuple[str, Path]) -> None:

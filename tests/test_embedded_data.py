@@ -155,6 +155,24 @@ def test_a_copy_of_the_data_that_lost_its_owner_is_refused(tmp_path: Path) -> No
         pass
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError(13, "Permission denied", "/a"), "/a: Permission denied"),
+        (LookupError("there is no nobody"), "there is no nobody"),
+    ],
+)
+def test_what_keeps_it_from_running_is_said(
+    error: Exception, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the path that it concerns, if there is one."""
+    monkeypatch.setattr(wheel, "find", Mock(side_effect=error))
+    with pytest.raises(EmbeddedError) as raised:
+        running(tmp_path).__enter__()
+    assert f"PostgreSQL cannot run in {tmp_path}: {said}." == str(raised.value)
+
+
 def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     """The message names the path in the way."""
     (tmp_path / "file").touch()
