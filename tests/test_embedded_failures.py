@@ -109,6 +109,13 @@ def test_a_server_that_misses_the_first_signal_gets_another(log: IO[str]) -> Non
             os.killpg(keeper.process.pid, signal.SIGKILL)
 
 
+def test_a_log_in_another_encoding_is_read(tmp_path: Path) -> None:
+    """Programs that fail print what they like."""
+    with embedded._locked_log(tmp_path) as log:
+        (tmp_path / "log").write_bytes(b"FATAL:  \xfcberall nichts\n")
+        assert "\ufffdberall nichts" in last_words(log)
+
+
 @pytest.mark.parametrize(
     ("written", "reason"),
     [
