@@ -155,6 +155,14 @@ def test_a_copy_of_the_data_that_lost_its_owner_is_refused(tmp_path: Path) -> No
         pass
 
 
+@root_only
+def test_another_user_s_data_are_refused(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To an ordinary user; only root can give somebody such data."""
+    monkeypatch.setattr(wheel, "is_root", lambda: False)
+    with pytest.raises(EmbeddedError, match=f"chown -R {os.geteuid()}:{os.getegid()} {data_dir}/data'"):
+        embedded._refuse_wrong_owner(data_dir / "data")
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [

@@ -169,7 +169,7 @@ def _initialise(data: Path, initdb: Path, log: IO[str]) -> None:
         raise EmbeddedError(f"PostgreSQL's initdb failed: {error_in(done.stderr) or 'it did not say why'}.")
     if wheel.is_root():
         for path in [new, *new.rglob("*")]:
-            os.chown(path, wheel.SERVER_ID, wheel.SERVER_ID, follow_symlinks=False)
+            os.chown(path, wheel.SERVER_ID, wheel.SERVER_ID)
     new.rename(data)
     workshop.rmdir()
     parent = os.open(data.parent, os.O_RDONLY)
