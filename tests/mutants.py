@@ -50,6 +50,7 @@ FIRST = {
     "todo_api/postgres/migrations.py": "migrate roles health environments",
     "todo_api/postgres/errors.py": "start environments migrate explain",
     "todo_api/postgres/explain.py": "explain",
+    "todo_api/postgres/embedded.py": "embedded_failures embedded embedded_data embedded_ends main",
     "todo_api/postgres/*.py": "embedded_failures embedded embedded_data embedded_ends",
     "todo_api/queries.py": "queries tasks idempotency",
     "todo_api/resources/users.py": "users idempotency openapi",
