@@ -43,12 +43,27 @@ async def test_the_time_of_a_statement_begins_when_the_one_before_is_answered(da
     """A connection that answers is not stalled, however many statements it still has to answer."""
     async with opened(database_url, size=1) as database:
         await database.warm()
-        sent = database.connections.time()
         first, second = (asyncio.create_task(database.run("select pg_sleep(0.1)")) for _ in range(2))
+        await asyncio.sleep(0)
+        [shared] = database.connections._pipelines
+        sent = shared.head_since
+        shared.read()  # there is nothing yet
+        assert sent == shared.head_since
         await first
-        [pipeline] = database.connections._pipelines
-        assert pipeline.head_since >= sent + 0.1
+        assert sent + 0.1 <= shared.head_since <= database.connections.time()
         await second
+
+
+async def test_a_connection_that_was_idle_for_long_is_not_stalled(database_url: str) -> None:
+    """It gets the next statement, rather than one that has answered lately and is busy."""
+    async with opened(database_url) as database:
+        await database.warm()
+        await asyncio.sleep(0.2)
+        slow = asyncio.create_task(database.run("select pg_sleep(1)"))
+        await asyncio.sleep(0)
+        assert [(1,)] == await database.run("select 1")
+        assert not slow.done()
+        await slow
 
 
 async def test_a_read_does_not_wait_for_a_lock_of_others(database_url: str) -> None:
