@@ -43,14 +43,14 @@ async def test_the_time_of_a_statement_begins_when_the_one_before_is_answered(da
     """A connection that answers is not stalled, however many statements it still has to answer."""
     async with opened(database_url, size=1) as database:
         await database.warm()
-        first, second = (asyncio.create_task(database.run("select pg_sleep(0.1)")) for _ in range(2))
-        await asyncio.sleep(0)
+        first, second = (asyncio.create_task(database.run("select pg_sleep(0.5)")) for _ in range(2))
+        await asyncio.sleep(0.02)
         [shared] = database.connections._pipelines
         sent = shared.head_since
         shared.read()  # there is nothing yet
         assert sent == shared.head_since
         await first
-        assert sent + 0.1 <= shared.head_since <= database.connections.time()
+        assert sent + 0.5 <= shared.head_since <= database.connections.time()
         await second
 
 
