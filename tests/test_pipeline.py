@@ -3,7 +3,7 @@
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta, timezone
-from unittest.mock import AsyncMock, Mock
+from unittest.mock import AsyncMock, Mock, create_autospec
 from uuid import UUID, uuid4
 
 import psycopg
@@ -224,13 +224,20 @@ async def test_a_connection_that_sends_nothing_more_is_closed(database_url: str)
             assert "closed" == shared.state
 
 
-async def test_large_statements_and_answers_flow_both_ways(database_url: str) -> None:
+async def test_large_statements_and_answers_flow_both_ways(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Far more than the buffers between hold, alone and in both directions at once."""
     text = "x" * 300_000
+    write = create_autospec(Pipeline._write, side_effect=Pipeline._write)
+    monkeypatch.setattr(Pipeline, "_write", write)
     async with opened(database_url) as database:
         assert [(30_000_000,)] == await database.run("select length($1)", text * 100)
         echoes = await asyncio.gather(*(database.run("select $1::text", text) for _ in range(100)))
         assert [[(text,)]] * 100 == echoes
+        written = write.call_count
+        await asyncio.sleep(0.1)
+        assert 0 < written == write.call_count  # there is no more to write
 
 
 async def test_a_statement_is_prepared_once_in_each_connection(database_url: str) -> None:
