@@ -10,7 +10,9 @@ from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from todo_api.postgres import connections, pipeline
 from todo_api.postgres.connections import _Terminate
+from todo_api.postgres.database import make_connections
 from todo_api.postgres.pipeline import OverdueError, Pipeline, UnansweredError
+from todo_api.settings import Settings
 
 from .databases import NewDatabase, waiting
 from .executor import SESSIONS, Shared, opened
@@ -136,6 +138,16 @@ async def test_more_than_the_queue_holds_is_refused(database_url: str) -> None:
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
             assert {True, False} == {isinstance(outcome, TooManyRequests) for outcome in outcomes}
             assert 10 == outcomes.count([(1,)])
+
+
+async def test_a_worker_takes_a_thousand_statements_at_a_time(database_url: str) -> None:
+    """More would wait for longer than a client does."""
+    shared = make_connections(Settings(database_url=database_url))
+    async with shared.opened(0):
+        outcomes = await asyncio.gather(
+            *(shared.first(shared.time() + 60) for _ in range(1100)), return_exceptions=True
+        )
+    assert 100 == sum(isinstance(outcome, TooManyRequests) for outcome in outcomes)
 
 
 async def test_no_connection_in_time_is_a_pool_timeout(database_url: str) -> None:

@@ -240,6 +240,19 @@ async def test_large_statements_and_answers_flow_both_ways(
         assert 0 < written == write.call_count  # there is no more to write
 
 
+async def test_a_connection_that_is_closed_has_nothing_to_write(database_url: str) -> None:
+    """However much it had."""
+    async with opened(database_url, size=1) as database:
+        await database.run("select 1")
+        [shared] = database.connections._pipelines
+        large = asyncio.create_task(database.run("select length($1)", "x" * 30_000_000))
+        await asyncio.sleep(0)
+        shared.close("here")
+        with pytest.raises(UnansweredError):
+            await large
+        assert not asyncio.get_running_loop().remove_writer(shared._socket)
+
+
 async def test_a_statement_is_prepared_once_in_each_connection(database_url: str) -> None:
     """However many of it run at once; not at all where statements are not to be prepared."""
     listing = "select statement from pg_prepared_statements"

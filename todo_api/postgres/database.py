@@ -54,7 +54,7 @@ def make_connections(settings: Settings) -> Connections:
         max_size=settings.pool_max_size,
         # The pool uses this for each attempt to connect, and ignores the connection string's own.
         timeout=int(conninfo_to_dict(source).get("connect_timeout") or 0) or settings.pool_timeout,
-        kwargs={"autocommit": True, "application_name": f"todo-api/{VERSION} worker {os.getpid()}"},
+        kwargs={"application_name": f"todo-api/{VERSION} worker {os.getpid()}"},
         name="todo-api",
     )
     size = min(_SHARED, settings.pool_max_size)
