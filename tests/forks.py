@@ -53,7 +53,7 @@ class Fork(ForkServerProcess):
         """Become what a new interpreter would be."""
         setattr(process, "_parent_process", None)  # noqa: B010  # or serve would take itself for a worker
         default_signals()
-        # Workers are forks, too, unless uvicorn spawns them.
+        # Its workers are forks, too. uvicorn would spawn new interpreters.
         setattr(_subprocess, "spawn", multiprocessing.get_context("fork"))  # noqa: B010
         os.register_at_fork(after_in_child=default_signals)
         for file, descriptor in [(Path(os.devnull), 0), (self._output, 1), (self._errors or self._output, 2)]:
