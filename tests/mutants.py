@@ -42,7 +42,7 @@ NAMED = f"todo-mutant-{os.getpid()}-"
 
 # Which test modules concern a file, most likely first.
 FIRST = {
-    "todo_api/postgres/pipeline.py": "pipeline connections stalls",
+    "todo_api/postgres/pipeline.py": "pipeline connections stalls sabotage",
     "todo_api/postgres/connections.py": "connections pipeline stalls sabotage metrics faults",
     "todo_api/postgres/database.py": "pipeline connections idempotency problems explain sessions",
     "todo_api/postgres/conninfo.py": "sessions environments",

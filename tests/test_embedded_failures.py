@@ -81,6 +81,24 @@ def test_a_restart_that_fails_holds_up_no_end(log: IO[str], no_pauses: None) -> 
     keeper.stop()
 
 
+def test_the_pauses_between_restarts_grow(log: IO[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """They double, up to half a minute."""
+    real, pauses = threading.Event.wait, list[float]()
+
+    def wait(event: threading.Event, seconds: float | None = None) -> bool:
+        if seconds is None:  # a thread that starts
+            return real(event)
+        pauses.append(seconds)
+        return len(pauses) == 7  # as if it were to be stopped
+
+    monkeypatch.setattr(threading.Event, "wait", wait)
+    keeper = Keeper(lambda: shell("exit"), log)
+    keeper.begin()
+    wait_until(lambda: len(pauses) == 7)
+    keeper.stop()
+    assert [1, 2, 4, 8, 16, 30, 30] == pauses
+
+
 def test_a_server_that_nobody_stops_holds_up_no_end(tmp_path: Path) -> None:
     """A service that was interrupted twice may end without stopping its server, which then ends by itself."""
     program = """
@@ -107,6 +125,12 @@ def test_a_server_that_misses_the_first_signal_gets_another(log: IO[str]) -> Non
     finally:
         with suppress(ProcessLookupError):
             os.killpg(keeper.process.pid, signal.SIGKILL)
+
+
+def test_what_was_long_ago_is_no_reason(log: IO[str]) -> None:
+    """Such errors were those of sessions."""
+    log.write("FATAL:  of a session\n" + 10 * "LOG:  of the server\n")
+    assert last_words(log).startswith("it did not say why")
 
 
 def test_a_log_in_another_encoding_is_read(tmp_path: Path) -> None:
