@@ -144,6 +144,7 @@ def test_the_operator_s_patience_holds(monkeypatch: pytest.MonkeyPatch) -> None:
         assert seconds == database.make_connections(Settings(database_url=served))._pool.timeout
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "40")
     assert "connect_timeout" not in conninfo_to_dict(conninfo(url))
+    assert 5 == database.make_connections(Settings(database_url=url))._pool.timeout
 
 
 def test_a_service_of_libpq_is_named_as_what_it_stands_for(

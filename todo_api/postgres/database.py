@@ -68,9 +68,7 @@ class Database:
     a context manager that surrounds it.
     """
 
-    def __init__(
-        self, connections: Connections, observe: Observer, *, timeout: float, prepare: bool = True
-    ) -> None:
+    def __init__(self, connections: Connections, observe: Observer, *, timeout: float, prepare: bool) -> None:
         self._connections, self._observe = connections, observe
         self._timeout, self._prepare = timeout, prepare
         self._transformer = Transformer()  # without a connection, whose time zone it would use
