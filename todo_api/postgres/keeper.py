@@ -35,18 +35,21 @@ class Keeper:
     def __init__(self, start: Callable[[], subprocess.Popen[str]], log: IO[str]) -> None:
         self._start, self._log = start, log
         self.process = start()
+        self._thread = Thread(target=self._watch, daemon=True)
         self._stopping = Event()
         self._changing = Lock()  # held during a start, so that none follows stop()
 
     def begin(self) -> None:
         """Begin to watch the server."""
-        Thread(target=self._watch, daemon=True).start()
+        self._thread.start()
 
     def stop(self) -> None:
         """Stop the server for good."""
         with self._changing:
             self._stopping.set()
         self.process.communicate("\n")
+        if self._thread.is_alive():
+            self._thread.join()  # it may read the log, which is closed next
 
     def _watch(self) -> None:
         pause = 1
