@@ -81,6 +81,24 @@ def test_a_restart_that_fails_holds_up_no_end(log: IO[str], no_pauses: None) -> 
     keeper.stop()
 
 
+def test_the_end_waits_for_who_reads_the_log(log: IO[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is closed next."""
+    reading, read = threading.Event(), threading.Event()
+
+    def slow(_: IO[str]) -> str:
+        reading.set()
+        time.sleep(0.2)
+        read.set()
+        return ""
+
+    monkeypatch.setattr("todo_api.postgres.keeper.last_words", slow)
+    keeper = Keeper(lambda: shell("exit"), log)
+    keeper.begin()
+    wait_until(reading.is_set)
+    keeper.stop()
+    assert read.is_set()
+
+
 def test_the_pauses_between_restarts_grow(log: IO[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """They double, up to half a minute."""
     real, pauses = threading.Event.wait, list[float]()
