@@ -137,6 +137,12 @@ def empty_database(postgres: str, application_role: str | None) -> Iterator[NewD
 
 
 @pytest.fixture
+def own_database(empty_database: NewDatabase) -> str:
+    """A database of the test's own without a schema, where nobody else's connections are."""
+    return empty_database()
+
+
+@pytest.fixture
 def made(postgres: str) -> Iterator[Databases]:
     """Makes databases with these options, such as another locale, dropped at the end."""
     names = []

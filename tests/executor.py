@@ -92,7 +92,7 @@ async def opened(
         max_size=size + spare,
         max_lifetime=max_lifetime,
         timeout=1,
-        kwargs={"autocommit": True, "application_name": "todo-api test"},
+        kwargs={"application_name": "todo-api test"},
     )
     connections = Connections(pool, size, max_queue=max_queue, reaction=timeout * 0.15)
     database = Database(connections, lambda _name: nullcontext(), timeout=timeout, prepare=prepare)

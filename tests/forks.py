@@ -54,7 +54,7 @@ class Fork(ForkServerProcess):
         setattr(process, "_parent_process", None)  # noqa: B010  # or serve would take itself for a worker
         default_signals()
         # Its workers are forks, too. uvicorn would spawn new interpreters.
-        setattr(_subprocess, "spawn", multiprocessing.get_context("fork"))  # noqa: B010
+        setattr(_subprocess, "spawn", multiprocessing.get_context("fork"))  # noqa: B010  # of another type
         os.register_at_fork(after_in_child=default_signals)
         for file, descriptor in [(Path(os.devnull), 0), (self._output, 1), (self._errors or self._output, 2)]:
             os.dup2(os.open(file, os.O_RDWR | os.O_APPEND), descriptor)

@@ -28,7 +28,7 @@ class Relay:
         self.url = server
         self.step = self.act = ""
         self.refuses = self.is_silent = False
-        self.opened = 0  # connections, with those that were refused
+        self.attempts_to_connect = 0
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator["Relay"]:
@@ -53,7 +53,7 @@ class Relay:
                 task.cancel()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.opened += 1
+        self.attempts_to_connect += 1
         if self.refuses:
             _act(writer, "reset")
             return

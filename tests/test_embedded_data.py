@@ -227,3 +227,17 @@ def test_others_need_no_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(wheel, "find", Mock(side_effect=EmbeddedError("It looks for the wheel.")))
     with pytest.raises(EmbeddedError, match="It looks for the wheel"):
         running(tmp_path / "home").__enter__()
+
+
+@root_only
+def test_a_link_in_new_data_is_not_followed(tmp_path: Path, short_path: Path) -> None:
+    """Whoever shares initdb's user could make one, and have root give away what it leads to."""
+    (tmp_path / "of root").touch()
+    initdb = short_path / "initdb"
+    initdb.write_text(f"#!/bin/sh\necho 18 >PG_VERSION\nln -s '{tmp_path}/of root' link\n")
+    initdb.chmod(0o755)
+    short_path.chmod(0o755)
+    with embedded._locked_log(tmp_path) as log:
+        embedded._initialise(tmp_path / "data", initdb, log)
+    assert (tmp_path / "data/link").is_symlink()
+    assert 0 == (tmp_path / "of root").stat().st_uid

@@ -9,7 +9,6 @@ import pytest
 from todo_api.postgres import pipeline
 from todo_api.postgres.pipeline import OverdueError
 
-from .databases import NewDatabase
 from .executor import opened
 
 
@@ -19,18 +18,12 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
 
 
-@pytest.fixture
-def database_url(empty_database: NewDatabase) -> str:
-    """A database of the test's own, where nobody else's connections are."""
-    return empty_database()
-
-
-async def test_a_stalled_connection_takes_no_new_statements(database_url: str) -> None:
+async def test_a_stalled_connection_takes_no_new_statements(own_database: str) -> None:
     """While one waits for a lock, hundreds of others are answered at once on the other connection."""
-    async with opened(database_url, timeout=60) as database:
+    async with opened(own_database, timeout=60) as database:
         await database.run("create table things (id int)")
         await database.warm()
-        async with await psycopg.AsyncConnection.connect(database_url) as other:
+        async with await psycopg.AsyncConnection.connect(own_database) as other:
             await other.execute("lock table things")
             stuck = asyncio.create_task(database.run("select id from things"))
             await asyncio.sleep(0.1)
@@ -40,9 +33,9 @@ async def test_a_stalled_connection_takes_no_new_statements(database_url: str) -
         assert [] == await stuck
 
 
-async def test_the_time_of_a_statement_begins_when_the_one_before_is_answered(database_url: str) -> None:
+async def test_the_time_of_a_statement_begins_when_the_one_before_is_answered(own_database: str) -> None:
     """A connection that answers is not stalled, however many statements it still has to answer."""
-    async with opened(database_url, size=1) as database:
+    async with opened(own_database, size=1) as database:
         await database.warm()
         first, second = (asyncio.create_task(database.run("select pg_sleep(0.5)")) for _ in range(2))
         await asyncio.sleep(0.02)
@@ -55,9 +48,9 @@ async def test_the_time_of_a_statement_begins_when_the_one_before_is_answered(da
         await second
 
 
-async def test_a_connection_that_was_idle_for_long_is_not_stalled(database_url: str) -> None:
+async def test_a_connection_that_was_idle_for_long_is_not_stalled(own_database: str) -> None:
     """It gets the next statement, rather than one that has answered lately and is busy."""
-    async with opened(database_url) as database:
+    async with opened(own_database) as database:
         await database.warm()
         await asyncio.sleep(0.2)
         slow = asyncio.create_task(database.run("select pg_sleep(1)"))
@@ -67,12 +60,12 @@ async def test_a_connection_that_was_idle_for_long_is_not_stalled(database_url: 
         await slow
 
 
-async def test_a_read_does_not_wait_for_a_lock_of_others(database_url: str) -> None:
+async def test_a_read_does_not_wait_for_a_lock_of_others(own_database: str) -> None:
     """Even if statements that wait hold every connection: reads move to another, which the pool has spare."""
-    async with opened(database_url, timeout=60) as database:
+    async with opened(own_database, timeout=60) as database:
         await database.run("create table things (id int)")
         await database.warm()
-        async with await psycopg.AsyncConnection.connect(database_url) as other:
+        async with await psycopg.AsyncConnection.connect(own_database) as other:
             await other.execute("lock table things")
             runs = [database.run("insert into things values (1)") for _ in range(8)]
             stuck = [asyncio.create_task(run) for run in runs]
@@ -84,9 +77,9 @@ async def test_a_read_does_not_wait_for_a_lock_of_others(database_url: str) -> N
         assert 8 == len(await database.run("select id from things"))
 
 
-async def test_a_read_moves_to_a_connection_that_is_busy(database_url: str) -> None:
+async def test_a_read_moves_to_a_connection_that_is_busy(own_database: str) -> None:
     """It has to answer, but it need not be idle."""
-    async with opened(database_url, spare=0, timeout=60) as database:
+    async with opened(own_database, spare=0, timeout=60) as database:
         await database.run("create table things (id int)")
         await database.warm()
 
@@ -95,7 +88,7 @@ async def test_a_read_moves_to_a_connection_that_is_busy(database_url: str) -> N
                 await database.run("select pg_sleep(0.01)")
 
         over = asyncio.Event()
-        async with await psycopg.AsyncConnection.connect(database_url) as other, asyncio.TaskGroup() as busy:
+        async with await psycopg.AsyncConnection.connect(own_database) as other, asyncio.TaskGroup() as busy:
             await other.execute("lock table things")
             stuck = busy.create_task(database.run("insert into things values (1)"))
             for _ in range(4):
@@ -109,14 +102,14 @@ async def test_a_read_moves_to_a_connection_that_is_busy(database_url: str) -> N
             await other.rollback()
 
 
-async def test_a_read_does_not_move_to_where_no_statement_can(database_url: str) -> None:
+async def test_a_read_does_not_move_to_where_no_statement_can(own_database: str) -> None:
     """A connection that drains answers, but takes nothing new. When it is closed, there may be another."""
-    async with opened(database_url, size=1, timeout=60) as database:
+    async with opened(own_database, size=1, timeout=60) as database:
         await database.run("create table things (id int)")
         last = [asyncio.create_task(database.run("select pg_sleep(0.01)")) for _ in range(100)]
         await asyncio.sleep(0)
         database.connections.drain()
-        async with await psycopg.AsyncConnection.connect(database_url) as other:
+        async with await psycopg.AsyncConnection.connect(own_database) as other:
             await other.execute("lock table things")
             stuck = asyncio.create_task(database.run("insert into things values (1)"))
             await asyncio.sleep(0)
@@ -127,13 +120,13 @@ async def test_a_read_does_not_move_to_where_no_statement_can(database_url: str)
 
 
 async def test_a_read_leaves_a_slow_statement_at_the_second_look(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    own_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first look opens a connection for it. It does not wait for the slow one's end."""
     look = create_autospec(pipeline.Pipeline._ring, side_effect=pipeline.Pipeline._ring)
     monkeypatch.setattr(pipeline.Pipeline, "_ring", look)
     monkeypatch.setattr(pipeline, "_PATIENCE", 0.5)
-    async with opened(database_url, size=1) as database:
+    async with opened(own_database, size=1) as database:
         await database.warm()
         slow = asyncio.create_task(database.run("select pg_sleep(1.5)"))
         await asyncio.sleep(0)
@@ -143,11 +136,11 @@ async def test_a_read_leaves_a_slow_statement_at_the_second_look(
     assert look.call_count < 20
 
 
-async def test_who_waited_behind_an_overdue_statement_is_answered(database_url: str) -> None:
+async def test_who_waited_behind_an_overdue_statement_is_answered(own_database: str) -> None:
     """When its session is ended, only that statement fails: a read behind it is repeated elsewhere."""
-    async with opened(database_url, size=1, timeout=2) as database:
+    async with opened(own_database, size=1, timeout=2) as database:
         await database.run("create table things (id int)")
-        async with await psycopg.AsyncConnection.connect(database_url) as other:
+        async with await psycopg.AsyncConnection.connect(own_database) as other:
             await other.execute("lock table things")
             stuck = asyncio.create_task(database.run("select id from things"))
             await asyncio.sleep(0)

@@ -81,9 +81,9 @@ class Connections:
         return self._loop.time()
 
     def least_busy(self) -> Pipeline | None:
-        """The connection with the fewest unanswered statements, of those that are not stalled, or None.
+        """Of the connections that are not stalled, the one with the fewest unanswered statements.
 
-        Raises TooManyRequests, and PoolClosed after the end.
+        None if no connection is open. Raises TooManyRequests, and PoolClosed after the end.
         """
         if self._closed:
             raise PoolClosed("the connections are closed")
@@ -143,7 +143,8 @@ class Connections:
     async def _connect(self, count: int) -> None:
         """Open ``count`` more connections. Try again as long as statements wait for one."""
         while True:
-            try:  # never in the pool's own queue, since an outage makes it wait for minutes
+            try:
+                # The pool would queue us, and after an outage let minutes pass between its own attempts.
                 if len(self._pipelines) >= self._pool.max_size:
                     raise PoolTimeout("all connections that are allowed are in use")
                 self._add(await self._pool.getconn())

@@ -168,8 +168,8 @@ def _initialise(data: Path, initdb: Path, log: IO[str]) -> None:
     if done.returncode:
         raise EmbeddedError(f"PostgreSQL's initdb failed: {error_in(done.stderr) or 'it did not say why'}.")
     if wheel.is_root():
-        for path in [new, *new.rglob("*")]:
-            os.chown(path, wheel.SERVER_ID, wheel.SERVER_ID)
+        for path in [new, *new.rglob("*")]:  # a link would be that user's, and lead to somebody else's file
+            os.chown(path, wheel.SERVER_ID, wheel.SERVER_ID, follow_symlinks=False)
     new.rename(data)
     workshop.rmdir()
     parent = os.open(data.parent, os.O_RDONLY)
